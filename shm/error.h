@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* How the library's own files report a failure: the code as result, the place in the detail. */
+#ifndef FOUNDATION_SHM_ERROR_H
+#define FOUNDATION_SHM_ERROR_H
+
+#include <foundation/error.h>
+
+/* Stores the detail of this thread's failure and returns -err. @err is positive. */
+__attribute__((format(printf, 2, 3), visibility("hidden"))) int fnd_fail(int err, const char *fmt, ...);
+
+#endif
