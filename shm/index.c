@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A shard's index: one-line buckets of seven tagged slots and a link.
+ *
+ * Guarantees.
+ *  A. A key is in the chain of one bucket only; insert, replace and delete change one slot by one store.
+ *  B. Nothing in a live index moves: a reader behind a moved slot would miss a key that was always there.
+ *     Only a whole new index, published by one store, places records anew.
+ *  C. Every walk is bounded by the number of overflow buckets, whatever the links say.
+ *
+ * Comparing seven tags at once follows the Swiss-table idea (Abseil, F14); the slot keeps its tag in the
+ * word that holds the offset, so that tag and record change by the same store.
+ */
+#include <errno.h>
+
+#include "index.h"
+
+uint64_t fnd_index_bytes(uint32_t log2, uint32_t overflow)
+{
+	return sizeof(struct fnd_shm_span) +
+	       ((1ULL << log2) + overflow) * sizeof(struct fnd_shm_bucket);
+}
+
+/* Four records a bucket of seven: chains are rare, and misses mostly touch one line. */
+void fnd_index_sizes(uint64_t records, uint32_t *ret_log2, uint32_t *ret_overflow)
+{
+	uint32_t log2 = 0;
+
+	while (log2 < FND_INDEX_LOG2_MAX && (4ULL << log2) < records)
+		log2++;
+	*ret_log2 = log2;
+	*ret_overflow = (1u << log2) / 8 + 4;
+}
+
+int fnd_index_open(struct fnd_table *t, uint32_t shard, uint64_t word, struct fnd_index *ret)
+{
+	uint64_t off = word & ~63ULL;
+	uint32_t log2 = (uint32_t)(word & 63);
+	struct fnd_shm_span *span;
+	uint32_t overflow;
+
+	if (off == 0 || log2 > FND_INDEX_LOG2_MAX || !(span = fnd_at(t->seg, off, sizeof(*span))))
+		goto bad;
+	overflow = fnd_load_relaxed(&span->overflow); /* relaxed: [IX-1] came before, never changes */
+	if (overflow > (1u << log2) / 8 + 4 || !fnd_at(t->seg, off, fnd_index_bytes(log2, overflow)))
+		goto bad;
+	ret->off = off;
+	ret->span = span;
+	ret->log2 = log2;
+	ret->overflow = overflow;
+	ret->bucket = (struct fnd_shm_bucket *)(span + 1);
+	return 0;
+bad:
+	return fnd_fail(FND_E_CORRUPT, "table %s, shard %u: index word %#llx", t->name, shard,
+			(unsigned long long)word);
+}
+
+struct fnd_shm_bucket *fnd_bucket_next(const struct fnd_index *ix, const struct fnd_shm_bucket *b)
+{
+	/* [IX-2] pairs with fnd_index_put: a linked bucket is filled */
+	uint64_t link = fnd_load_acquire(&b->link);
+
+	if (link == 0 || link > ix->overflow)
+		return NULL;
+	return &ix->bucket[(1ULL << ix->log2) + link - 1];
+}
+
+int fnd_index_find(struct fnd_table *t, const struct fnd_index *ix, uint64_t hash, const void *key,
+		   size_t key_bytes, uint64_t **ret_slot, struct fnd_shm_record **ret_rec)
+{
+	struct fnd_shm_bucket *b = fnd_bucket_of(ix->bucket, ix->log2, t->shard_bits, hash);
+
+	for (uint32_t hops = 0; b && hops <= ix->overflow; hops++) {
+		int err = fnd_bucket_find(t, b, hash, key, key_bytes, ret_slot, ret_rec);
+
+		if (err != -ENOENT)
+			return err;
+		b = fnd_bucket_next(ix, b);
+	}
+	return b ? fnd_fail(FND_E_CORRUPT, "table %s: a chain of buckets has no end", t->name) : -ENOENT;
+}
+
+static uint64_t slot_word(uint64_t hash, uint64_t off)
+{
+	return (hash >> 48) << 48 | off;
+}
+
+int fnd_index_put(const struct fnd_index *ix, uint32_t shard_bits, uint64_t hash, uint64_t off)
+{
+	struct fnd_shm_bucket *b = fnd_bucket_of(ix->bucket, ix->log2, shard_bits, hash);
+	struct fnd_shm_bucket *last = b, *fresh;
+	uint32_t used;
+
+	for (uint32_t hops = 0; b && hops <= ix->overflow; hops++) {
+		for (unsigned int i = 0; i < FND_BUCKET_SLOTS; i++) {
+			if (fnd_load_relaxed(&b->slot[i]) != 0) /* relaxed: under the shard's lock */
+				continue;
+			/* [TB-1] pairs with fnd_bucket_find: the record is whole before it is reachable */
+			fnd_publish(&b->slot[i], slot_word(hash, off));
+			return 0;
+		}
+		last = b;
+		b = fnd_bucket_next(ix, b);
+	}
+	used = fnd_load_relaxed(&ix->span->overflow_used);
+	if (b || used >= ix->overflow)
+		return -ENOSPC;
+	fresh = &ix->bucket[(1ULL << ix->log2) + used];
+	for (unsigned int i = 1; i < FND_BUCKET_SLOTS; i++)
+		fnd_store_relaxed(&fresh->slot[i], 0); /* relaxed: not linked yet */
+	fnd_store_relaxed(&fresh->link, 0);
+	fnd_publish(&fresh->slot[0], slot_word(hash, off)); /* [TB-1] */
+	fnd_store_release(&last->link, used + 1); /* [IX-2] this store is the insert */
+	fnd_store_relaxed(&ix->span->overflow_used, used + 1); /* derived again by a repair */
+	return 0;
+}
+
+/* Allocates and clears an index span; under hdr->lock. Nobody refers to it yet. */
+int fnd_index_make(struct fnd_segment *seg, uint32_t table, uint32_t shard, uint32_t log2,
+		   uint32_t overflow, uint64_t *ret_word, uint64_t *ret_need)
+{
+	struct fnd_shm_span *span;
+	uint64_t off;
+	int err = fnd_span_alloc(seg, fnd_index_bytes(log2, overflow), FND_SPAN_INDEX, table, shard, &off,
+				 ret_need);
+
+	if (err)
+		return err;
+	span = fnd_at(seg, off, fnd_index_bytes(log2, overflow));
+	memset(span + 1, 0, fnd_index_bytes(log2, overflow) - sizeof(*span));
+	fnd_store_relaxed(&span->buckets_log2, log2); /* relaxed: [IX-1] publishes the whole span */
+	fnd_store_relaxed(&span->overflow, overflow);
+	*ret_word = off | log2;
+	return 0;
+}
+
+/* Copies every slot of @from into the unpublished @to. */
+static int refill(struct fnd_table *t, const struct fnd_index *from, const struct fnd_index *to)
+{
+	for (uint64_t i = 0; i < 1ULL << from->log2; i++) {
+		const struct fnd_shm_bucket *b = &from->bucket[i];
+
+		for (uint32_t hops = 0; b && hops <= from->overflow; hops++) {
+			for (unsigned int k = 0; k < FND_BUCKET_SLOTS; k++) {
+				uint64_t w = fnd_load_relaxed(&b->slot[k]); /* under the lock */
+				struct fnd_shm_record *r;
+
+				if (w == 0)
+					continue;
+				r = fnd_record_at(t, w & FND_OFF_MASK);
+				if (!r)
+					return fnd_fail(FND_E_CORRUPT, "table %s: slot word %#llx",
+							t->name, (unsigned long long)w);
+				if (fnd_index_put(to, t->shard_bits, (w >> 48) << 48 | r->hash,
+						  w & FND_OFF_MASK))
+					return -ENOSPC;
+			}
+			b = fnd_bucket_next(from, b);
+		}
+	}
+	return 0;
+}
+
+int fnd_index_grow(struct fnd_table *t, struct fnd_thread *th, uint32_t shard, uint64_t *ret_need)
+{
+	uint64_t word = fnd_load_relaxed(&t->index[shard]), fresh; /* relaxed: under the shard's lock */
+	struct fnd_index from, to;
+	uint32_t log2;
+	int err = fnd_index_open(t, shard, word, &from);
+
+	if (err)
+		return err;
+	log2 = from.log2 + 1;
+	if (log2 > FND_INDEX_LOG2_MAX)
+		return -ENOSPC;
+	err = fnd_space_lock(t->seg, th);
+	if (err)
+		return err;
+	err = fnd_index_make(t->seg, t->number, shard, log2, (1u << log2) / 8 + 4, &fresh, ret_need);
+	fnd_unlock(th, &t->seg->hdr->lock);
+	if (err)
+		return err;
+	err = fnd_index_open(t, shard, fresh, &to);
+	if (!err)
+		err = refill(t, &from, &to);
+	if (err) {
+		fnd_store_release(&to.span->state, FND_SPAN_FREE); /* [SP-2] never published */
+		return err;
+	}
+	fnd_store_release(&t->index[shard], fresh); /* [IX-1] pairs with every reader of the index word */
+	fnd_index_retire(t, shard, from.off);
+	fnd_store_relaxed(&t->shard[shard].growths, fnd_load_relaxed(&t->shard[shard].growths) + 1);
+	return 0;
+}
+
+/* The index at @off is out of the root word: wait for its readers. Newest first. */
+void fnd_index_retire(struct fnd_table *t, uint32_t shard, uint64_t off)
+{
+	struct fnd_shm_shard *sh = &t->shard[shard];
+	struct fnd_shm_span *span = fnd_at(t->seg, off, sizeof(*span));
+
+	if (!span)
+		return;
+	fnd_store_relaxed(&span->stamp, 0); /* relaxed, all: under the shard's lock */
+	fnd_store_relaxed(&span->next, fnd_load_relaxed(&sh->old_index));
+	fnd_store_release(&sh->old_index, off); /* [SP-3] pairs with a repair's walk */
+}
+
+/* At the start of a critical section: stamp what earlier sections retired, free what no reader is in. */
+void fnd_index_reclaim(struct fnd_table *t, uint32_t shard)
+{
+	struct fnd_shm_shard *sh = &t->shard[shard];
+	uint64_t off, safe;
+
+	for (int steps = 0; steps < 64 && (off = fnd_load_relaxed(&sh->old_index)) != 0; steps++) {
+		struct fnd_shm_span *span = fnd_at(t->seg, off, sizeof(*span));
+
+		if (!span || span->magic != FND_SPAN_MAGIC) {
+			fnd_store_relaxed(&sh->old_index, 0); /* damaged: the walk of a repair finds it */
+			return;
+		}
+		if (span->stamp == 0) {
+			/* [GP-6] pairs with fnd_unlock of the section that unlinked it */
+			fnd_store_relaxed(&span->stamp, fnd_load_acquire(&t->seg->hdr->epoch));
+			return;
+		}
+		safe = fnd_load_acquire(&t->seg->hdr->safe); /* [GP-5] */
+		if (span->stamp >= safe)
+			return;
+		/* out of the chain first: dying in between leaves a span a repair finds by walking */
+		fnd_store_relaxed(&sh->old_index, fnd_load_relaxed(&span->next));
+		fnd_store_release(&span->state, FND_SPAN_FREE); /* [SP-2] */
+	}
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+/*
+ * This process's view of a segment: mapping it, becoming a participant, leaving.
+ *
+ * Attachments of one process to one segment share a handle. A child of fork() has none: the page that
+ * marks the handle as this process's is wiped in it, also after a raw clone().
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "header.h"
+#include "internal.h"
+#include "probe.h"
+#include "segment_map.h"
+
+static pthread_mutex_t attachments_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static struct fnd_segment *attachments;
+static uint64_t last_id;
+
+void fnd_attachments_lock(void)
+{
+	pthread_mutex_lock(&attachments_mutex);
+}
+
+void fnd_attachments_unlock(void)
+{
+	pthread_mutex_unlock(&attachments_mutex);
+}
+
+/* fork() must not leave the mutex locked in the child by a thread that is not there. */
+static void fork_handlers(void)
+{
+	pthread_atfork(fnd_attachments_lock, fnd_attachments_unlock, fnd_attachments_unlock);
+}
+
+struct fnd_segment *fnd_attachment_find(uint64_t id)
+{
+	for (struct fnd_segment *s = attachments; s; s = s->next)
+		if (s->id == id)
+			return s;
+	return NULL;
+}
+
+struct fnd_segment *fnd_attachment_share(uint64_t dev, uint64_t ino)
+{
+	for (struct fnd_segment *s = attachments; s; s = s->next) {
+		if (s->dev == dev && s->ino == ino && !fnd_forked(s)) {
+			s->handles++;
+			return s;
+		}
+	}
+	return NULL;
+}
+
+static int map_fork_mark(struct fnd_segment *seg)
+{
+	void *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -ENOMEM;
+	if (madvise(p, 4096, MADV_WIPEONFORK) != 0) {
+		munmap(p, 4096);
+		return fnd_fail(ENOSYS, "madvise(MADV_WIPEONFORK) is refused here");
+	}
+	seg->fork_mark = p;
+	seg->fork_mark->mine = 1;
+	return 0;
+}
+
+static void copy_header(struct fnd_segment *seg, const struct fnd_shm_header *h, const struct stat *st)
+{
+	seg->max_bytes = h->max_bytes;
+	seg->hash_seed = h->hash_seed;
+	seg->span_off = h->span_off;
+	seg->default_capacity = h->default_capacity;
+	memcpy(&seg->uuid_low, h->uuid, sizeof(seg->uuid_low));
+	seg->processes = h->processes;
+	seg->threads = h->threads;
+	seg->dev = st->st_dev;
+	seg->ino = st->st_ino;
+	seg->limit = (uint64_t)st->st_size < h->max_bytes ? (uint64_t)st->st_size : h->max_bytes;
+	seg->lock_timeout_ms = 5000;
+	seg->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
+}
+
+int fnd_segment_map(int fd, const struct fnd_shm_header *h, const char *name, uint32_t uid,
+		    struct fnd_segment **ret_seg)
+{
+	struct fnd_segment *seg = calloc(1, sizeof(*seg));
+	struct stat st;
+	int err = -ENOMEM;
+
+	if (!seg)
+		return err;
+	if (fstat(fd, &st) != 0 || map_fork_mark(seg)) {
+		free(seg);
+		return err;
+	}
+	copy_header(seg, h, &st);
+	seg->fd = fd;
+	seg->uid = uid;
+	seg->handles = 1;
+	snprintf(seg->name, sizeof(seg->name), "%s", name);
+	seg->base = mmap(NULL, seg->max_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (seg->base == MAP_FAILED) {
+		err = fnd_fail(ENOMEM, "no room for %llu bytes of address space",
+			       (unsigned long long)seg->max_bytes);
+		goto fail;
+	}
+	seg->hdr = (struct fnd_shm_header *)seg->base;
+	seg->process = (struct fnd_shm_process *)(seg->base + h->process_off);
+	seg->thread = (struct fnd_shm_thread *)(seg->base + h->thread_off);
+	seg->cell = (struct fnd_shm_cell *)(seg->base + h->cell_off);
+	seg->table = (struct fnd_shm_table *)(seg->base + h->table_off);
+	/* what was checked is a copy: is the mapping the same? */
+	if (memcmp(seg->hdr, h, offsetof(struct fnd_shm_header, boot_id)) != 0) {
+		err = fnd_fail(FND_E_CORRUPT, "the header changed while it was read");
+		goto fail_map;
+	}
+	err = fnd_identity_self(&seg->identity);
+	if (err)
+		goto fail_map;
+	*ret_seg = seg;
+	return 0;
+fail_map:
+	munmap(seg->base, seg->max_bytes);
+fail:
+	munmap(seg->fork_mark, 4096);
+	free(seg);
+	return err;
+}
+
+void fnd_segment_unmap(struct fnd_segment *seg)
+{
+	munmap(seg->base, seg->max_bytes);
+	munmap(seg->fork_mark, 4096);
+	close(seg->fd);
+	free(seg);
+}
+
+int fnd_segment_join(struct fnd_segment *seg)
+{
+	bool fenced = seg->hdr->feature_incompat & FND_INCOMPAT_FENCED;
+	int err;
+
+	pthread_once(&fork_once, fork_handlers);
+	fnd_probe_init();
+	/* before a slot is claimed: a reader that membarrier does not reach breaks RCU silently */
+	err = fnd_membarrier_register();
+	seg->fenced = fenced || err;
+	seg->read_only = err && !fenced;
+	err = fnd_process_claim(seg);
+	if (err)
+		return err;
+	fnd_attachments_lock();
+	seg->next = attachments;
+	attachments = seg;
+	fnd_attachments_unlock();
+	return 0;
+}
+
+/* Under the attachments' mutex. */
+static void unlink_attachment(struct fnd_segment *seg)
+{
+	for (struct fnd_segment **pp = &attachments; *pp; pp = &(*pp)->next) {
+		if (*pp == seg) {
+			*pp = seg->next;
+			return;
+		}
+	}
+}
+
+int fnd_segment_detach(struct fnd_segment *seg)
+{
+	if (!seg)
+		return 0;
+	fnd_attachments_lock();
+	if (!fnd_forked(seg)) {
+		struct fnd_thread *th = fnd_threads;
+
+		while (th && th->seg_id != seg->id)
+			th = th->next;
+		if (th && fnd_in_section(th)) {
+			fnd_attachments_unlock();
+			return fnd_fail(EBUSY, "the calling thread is inside a read section");
+		}
+		if (--seg->handles > 0) {
+			fnd_attachments_unlock();
+			return 0;
+		}
+		fnd_threads_release(seg);
+		fnd_process_release(seg);
+	}
+	unlink_attachment(seg);
+	fnd_attachments_unlock();
+	fnd_segment_unmap(seg);
+	return 0;
+}

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Reading a table: by copy, in place, record by record.
+ *
+ * No lock and no system call. A lookup is two dependent cache misses: the bucket, then the record; what
+ * it costs beyond them is hashing, one compare of seven tags and the two stores of the read section.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "index.h"
+#include "probe.h"
+
+/* Inside a section: 0, -ENOENT, -FND_E_CORRUPT. */
+static inline int find_record(struct fnd_table *t, const void *key, size_t key_bytes,
+			      struct fnd_shm_record **ret_rec)
+{
+	struct fnd_segment *seg = t->seg;
+	uint64_t hash = XXH3_64bits_withSeed(key, key_bytes, seg->hash_seed);
+	uint32_t shard = fnd_shard_of(t, hash);
+	/* [IX-1] pairs with the publication of an index */
+	uint64_t word = fnd_load_acquire(&t->index[shard]);
+	uint64_t off = (word & ~63ULL) + sizeof(struct fnd_shm_span), *slot;
+	uint32_t log2 = (uint32_t)(word & 63);
+	struct fnd_shm_bucket *b;
+	struct fnd_index ix;
+	int err;
+
+	if (fnd_unlikely(log2 > FND_INDEX_LOG2_MAX || word < 64 ||
+			 !fnd_backed(seg, off, sizeof(*b) << log2)))
+		return fnd_index_open(t, shard, word, &ix) ? -FND_E_CORRUPT : -ENOENT;
+	b = fnd_bucket_of((struct fnd_shm_bucket *)(seg->base + off), log2, t->shard_bits, hash);
+	err = fnd_bucket_find(t, b, hash, key, key_bytes, &slot, ret_rec);
+	if (fnd_likely(err != -ENOENT) || fnd_load_relaxed(&b->link) == 0) /* relaxed: the walk loads it */
+		return err;
+	err = fnd_index_open(t, shard, word, &ix);
+	return err ? err : fnd_index_find(t, &ix, hash, key, key_bytes, &slot, ret_rec);
+}
+
+static inline int key_check(const struct fnd_table *t, const void *key, size_t key_bytes)
+{
+	if (fnd_unlikely(!key || key_bytes - 1 >= t->key_max))
+		return fnd_fail(EINVAL, "table %s: a key has 1 to %u bytes", t->name, t->key_max);
+	return 0;
+}
+
+static inline int copy_out(struct fnd_table *t, const void *key, size_t key_bytes, void *buf,
+			   size_t buf_bytes, size_t *ret_bytes)
+{
+	struct fnd_shm_record *r;
+	int err = find_record(t, key, key_bytes, &r);
+	uint32_t bytes;
+
+	if (fnd_unlikely(err))
+		return err;
+	bytes = fnd_load_relaxed(&r->lens) >> 8; /* relaxed: after [TB-1], immutable; bounded by find */
+	if (fnd_unlikely(bytes > t->value_max))
+		return -FND_E_CORRUPT;
+	if (ret_bytes)
+		*ret_bytes = bytes;
+	if (fnd_unlikely(bytes > buf_bytes))
+		return -ENOBUFS;
+	memcpy(buf, (const char *)(r + 1) + fnd_value_off((uint32_t)key_bytes), bytes);
+	return 0;
+}
+
+static __attribute__((noinline)) int copy_out_timed(struct fnd_table *t, struct fnd_thread *th,
+						    const void *key, size_t key_bytes, void *buf,
+						    size_t buf_bytes, size_t *ret_bytes)
+{
+	uint64_t from;
+	int err;
+
+	if (!fnd_sample_due(t->seg, th)) {
+		fnd_section_begin(t->seg, th);
+		err = copy_out(t, key, key_bytes, buf, buf_bytes, ret_bytes);
+		fnd_section_end(th);
+		return err;
+	}
+	from = fnd_sample_begin();
+	fnd_section_begin(t->seg, th);
+	err = copy_out(t, key, key_bytes, buf, buf_bytes, ret_bytes);
+	fnd_section_end(th);
+	fnd_sample_end(t->seg, th, t->number, FND_OP_LOOKUP, from);
+	return err;
+}
+
+int fnd_table_lookup(struct fnd_table *t, const void *key, size_t key_bytes, void *buf,
+		     size_t buf_bytes, size_t *ret_bytes)
+{
+	struct fnd_thread *th;
+	int err = fnd_thread_self(t->seg, &th);
+
+	if (fnd_unlikely(err))
+		return err;
+	err = key_check(t, key, key_bytes);
+	if (fnd_unlikely(err))
+		return err;
+	if (fnd_unlikely(fnd_sampling(t->seg)))
+		return copy_out_timed(t, th, key, key_bytes, buf, buf_bytes, ret_bytes);
+	fnd_section_begin(t->seg, th);
+	err = copy_out(t, key, key_bytes, buf, buf_bytes, ret_bytes);
+	fnd_section_end(th);
+	return err;
+}
+
+int fnd_table_get(struct fnd_table *t, const void *key, size_t key_bytes, struct fnd_view *ret_view)
+{
+	struct fnd_shm_record *r;
+	struct fnd_thread *th;
+	bool timed = false;
+	uint64_t from = 0;
+	int err = fnd_thread_self(t->seg, &th);
+
+	if (fnd_unlikely(err))
+		return err;
+	if (fnd_unlikely(!fnd_in_section(th)))
+		return fnd_fail(EPERM, "fnd_table_get outside a read section");
+	err = key_check(t, key, key_bytes);
+	if (fnd_unlikely(err))
+		return err;
+	if (fnd_unlikely(fnd_sampling(t->seg)) && fnd_sample_due(t->seg, th)) {
+		timed = true;
+		from = fnd_sample_begin();
+	}
+	err = find_record(t, key, key_bytes, &r);
+	if (fnd_unlikely(timed))
+		fnd_sample_end(t->seg, th, t->number, FND_OP_LOOKUP, from);
+	if (err)
+		return err;
+	ret_view->value_bytes = fnd_load_relaxed(&r->lens) >> 8; /* relaxed: after [TB-1], immutable */
+	ret_view->value = (const char *)(r + 1) + fnd_value_off((uint32_t)key_bytes);
+	return ret_view->value_bytes <= t->value_max ? 0 : -FND_E_CORRUPT;
+}
+
+uint64_t fnd_view_add(const struct fnd_view *v, size_t offset, uint64_t n)
+{
+	if (v->value_bytes < sizeof(uint64_t) || offset > v->value_bytes - sizeof(uint64_t) || offset % 8)
+		return 0;
+	/* [TB-2] alone: a cell orders nothing else */
+	return fnd_fetch_add((uint64_t *)((uintptr_t)v->value + offset), n) + n;
+}
+
+/* --- iteration ------------------------------------------------------------------------------------ */
+
+/* Private copies of a shard's records: {u32 key bytes, u32 value bytes, key, value} one by one. */
+struct copies {
+	char *buf;
+	size_t used, size;
+	int damaged; /* -FND_E_CORRUPT once something was passed over */
+};
+
+static int copies_add(struct copies *c, const struct fnd_shm_record *r, uint32_t lens)
+{
+	uint32_t head[2] = { lens & 0xff, lens >> 8 };
+	size_t need = sizeof(head) + head[0] + head[1];
+
+	if (need > c->size - c->used) {
+		size_t size = (c->size + need) * 2;
+		char *buf = realloc(c->buf, size);
+
+		if (!buf)
+			return -ENOMEM;
+		c->buf = buf;
+		c->size = size;
+	}
+	memcpy(c->buf + c->used, head, sizeof(head));
+	memcpy(c->buf + c->used + sizeof(head), r + 1, head[0]);
+	memcpy(c->buf + c->used + sizeof(head) + head[0], (const char *)(r + 1) + fnd_value_off(head[0]),
+	       head[1]);
+	c->used += need;
+	return 0;
+}
+
+/* Was this key seen in this chain already? It may be, deleted and inserted again while we copied. */
+static bool seen_in_chain(const struct copies *c, size_t from, const void *key, uint32_t key_bytes)
+{
+	while (from < c->used) {
+		uint32_t head[2];
+
+		memcpy(head, c->buf + from, sizeof(head));
+		if (head[0] == key_bytes && memcmp(c->buf + from + sizeof(head), key, key_bytes) == 0)
+			return true;
+		from += sizeof(head) + head[0] + head[1];
+	}
+	return false;
+}
+
+static int copy_slot(struct fnd_table *t, uint64_t w, size_t chain, struct copies *c)
+{
+	struct fnd_shm_record *r = fnd_record_at(t, w & FND_OFF_MASK);
+	uint32_t lens = r ? fnd_load_relaxed(&r->lens) : 0; /* relaxed: after [TB-1], immutable */
+
+	if (!r || (lens & 0xff) == 0 || (lens & 0xff) > t->key_max || lens >> 8 > t->value_max) {
+		c->damaged = fnd_fail(FND_E_CORRUPT, "table %s: slot word %#llx", t->name,
+				      (unsigned long long)w);
+		return 0;
+	}
+	if (seen_in_chain(c, chain, r + 1, lens & 0xff))
+		return 0;
+	return copies_add(c, r, lens);
+}
+
+static int copy_chains(struct fnd_table *t, const struct fnd_index *ix, struct copies *c)
+{
+	for (uint64_t i = 0; i < 1ULL << ix->log2; i++) {
+		const struct fnd_shm_bucket *b = &ix->bucket[i];
+		size_t chain = c->used;
+
+		for (uint32_t hops = 0; b && hops <= ix->overflow; hops++) {
+			for (unsigned int k = 0; k < FND_BUCKET_SLOTS; k++) {
+				uint64_t w = fnd_load_acquire(&b->slot[k]); /* [TB-1] */
+				int err = w ? copy_slot(t, w, chain, c) : 0;
+
+				if (err)
+					return err;
+			}
+			b = fnd_bucket_next(ix, b);
+		}
+		if (b)
+			c->damaged = fnd_fail(FND_E_CORRUPT, "table %s: a chain of buckets has no end",
+					      t->name);
+	}
+	return 0;
+}
+
+/* A private copy of the index's words, so that the lock is held no longer than the copy takes. */
+static int copy_index(struct fnd_index *ix, struct fnd_shm_bucket **ret_copy)
+{
+	uint64_t n = (1ULL << ix->log2) + ix->overflow;
+	struct fnd_shm_bucket *copy = malloc(n * sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, ix->bucket, n * sizeof(*copy)); /* under the shard's lock nothing moves */
+	ix->bucket = copy;
+	*ret_copy = copy;
+	return 0;
+}
+
+static int copy_shard(struct fnd_table *t, struct fnd_thread *th, uint32_t shard, unsigned int flags,
+		      struct copies *c)
+{
+	struct fnd_shm_bucket *copy = NULL;
+	struct fnd_index ix;
+	int err = 0;
+
+	if (flags & FND_ITERATE_EXACT) {
+		err = fnd_shard_lock(t, th, shard);
+		if (err)
+			return err;
+	}
+	fnd_section_begin(t->seg, th);
+	err = fnd_index_open(t, shard, fnd_load_acquire(&t->index[shard]), &ix); /* [IX-1] */
+	if (flags & FND_ITERATE_EXACT) {
+		if (!err)
+			err = copy_index(&ix, &copy);
+		fnd_unlock(th, &t->shard[shard].lock);
+	}
+	if (!err)
+		err = copy_chains(t, &ix, c);
+	fnd_section_end(th);
+	free(copy);
+	return err;
+}
+
+static int hand_out(const struct copies *c, int (*fn)(const struct fnd_record *r, void *arg), void *arg)
+{
+	for (size_t at = 0; at < c->used;) {
+		uint32_t head[2];
+		struct fnd_record r;
+		int err;
+
+		memcpy(head, c->buf + at, sizeof(head));
+		r.key = c->buf + at + sizeof(head);
+		r.key_bytes = head[0];
+		r.value = c->buf + at + sizeof(head) + head[0];
+		r.value_bytes = head[1];
+		err = fn(&r, arg);
+		if (err)
+			return err;
+		at += sizeof(head) + head[0] + head[1];
+	}
+	return 0;
+}
+
+int fnd_table_iterate(struct fnd_table *t, unsigned int flags,
+		      int (*fn)(const struct fnd_record *r, void *arg), void *arg)
+{
+	struct copies c = { 0 };
+	struct fnd_thread *th;
+	int err = fnd_thread_self(t->seg, &th);
+
+	if (err)
+		return err;
+	if ((flags & FND_ITERATE_EXACT) && t->seg->read_only)
+		return -FND_E_FENCED;
+	for (uint32_t i = 0; !err && i < t->shards; i++) {
+		c.used = 0;
+		err = copy_shard(t, th, i, flags, &c);
+		if (err == -FND_E_CORRUPT) {
+			c.damaged = err;
+			err = 0;
+		}
+		if (!err)
+			err = hand_out(&c, fn, arg);
+	}
+	free(c.buf);
+	return err ? err : c.damaged;
+}
