@@ -69,6 +69,7 @@ int fnd_home_compare(const struct fnd_shm_header *h)
 
 	if (err)
 		return err;
+	/* [SG-1] pairs with take_over: a home that is not whole has no matching checksum */
 	if (fnd_home_check(h))
 		return fnd_fail(FND_E_DIRTY,
 				"a takeover was cut short and somebody still has the segment open");

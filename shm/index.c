@@ -181,8 +181,9 @@ int fnd_index_grow(struct fnd_table *t, struct fnd_thread *th, uint32_t shard, u
 	if (err)
 		return err;
 	err = fnd_index_open(t, shard, fresh, &to);
-	if (!err)
-		err = refill(t, &from, &to);
+	if (err)
+		return err;
+	err = refill(t, &from, &to);
 	if (err) {
 		fnd_store_release(&to.span->state, FND_SPAN_FREE); /* [SP-2] never published */
 		return err;

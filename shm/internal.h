@@ -177,8 +177,8 @@ static inline void fnd_section_begin(struct fnd_segment *seg, struct fnd_thread 
 	if (fnd_unlikely(w & 0xffff)) {
 		fnd_store_relaxed(slot, w + 1);
 	} else {
-		/* relaxed: an old G only holds back more. [GP-1] pairs with fnd_epoch_advance: the
-		 * membarrier there stands for the fence that is not here */
+		/* relaxed: [GP-3] an old G only holds back more. [GP-1] pairs with advance: the membarrier
+		 * there stands for the fence that is not here */
 		fnd_store_relaxed(slot, fnd_load_relaxed(&seg->hdr->epoch) << 16 | 1);
 		if (fnd_unlikely(seg->fenced))
 			fnd_fence_full(); /* [GP-1] the fence itself, where membarrier may be missing */

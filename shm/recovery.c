@@ -36,7 +36,8 @@ static bool owned(struct survey *s, uint64_t number, uint64_t *ret_off)
 	uint32_t *owner, extent = (uint32_t)(number / s->t->extent_records);
 	uint64_t off = fnd_extent_off(s->t, extent, &owner);
 
-	if (off == 0 || fnd_load_relaxed(owner) != s->shard + 1)
+	/* [AR-2] pairs with extent_claim: a claim of this shard was made under its lock */
+	if (off == 0 || fnd_load_acquire(owner) != s->shard + 1)
 		return false;
 	*ret_off = off;
 	return true;

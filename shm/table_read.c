@@ -140,7 +140,7 @@ uint64_t fnd_view_add(const struct fnd_view *v, size_t offset, uint64_t n)
 {
 	if (v->value_bytes < sizeof(uint64_t) || offset > v->value_bytes - sizeof(uint64_t) || offset % 8)
 		return 0;
-	/* [TB-2] alone: a cell orders nothing else */
+	/* [TB-2] pairs with itself in other threads: the sum is exact; it orders nothing else */
 	return fnd_fetch_add((uint64_t *)((uintptr_t)v->value + offset), n) + n;
 }
 
