@@ -65,19 +65,25 @@ struct fnd_shm_bucket *fnd_bucket_next(const struct fnd_index *ix, const struct 
 	return &ix->bucket[(1ULL << ix->log2) + link - 1];
 }
 
-int fnd_index_find(struct fnd_table *t, const struct fnd_index *ix, uint64_t hash, const void *key,
-		   size_t key_bytes, uint64_t **ret_slot, struct fnd_shm_record **ret_rec)
+struct fnd_shm_record *fnd_index_find(struct fnd_table *t, const struct fnd_index *ix, uint64_t hash,
+				      const void *key, size_t key_bytes, uint64_t **ret_slot)
 {
 	struct fnd_shm_bucket *b = fnd_bucket_of(ix->bucket, ix->log2, t->shard_bits, hash);
 
 	for (uint32_t hops = 0; b && hops <= ix->overflow; hops++) {
-		int err = fnd_bucket_find(t, b, hash, key, key_bytes, ret_slot, ret_rec);
+		struct fnd_shm_record *r = fnd_bucket_find(t, b, hash, key, key_bytes, ret_slot);
 
-		if (err != -ENOENT)
-			return err;
+		if (r)
+			return r;
 		b = fnd_bucket_next(ix, b);
 	}
-	return b ? fnd_fail(FND_E_CORRUPT, "table %s: a chain of buckets has no end", t->name) : -ENOENT;
+	return b ? FND_RECORD_DAMAGED : NULL; /* a chain without end */
+}
+
+int fnd_record_damaged(const struct fnd_table *t, uint64_t hash)
+{
+	return fnd_fail(FND_E_CORRUPT, "table %s, shard %u: a slot or link points nowhere", t->name,
+			fnd_shard_of(t, hash));
 }
 
 static uint64_t slot_word(uint64_t hash, uint64_t off)
@@ -185,7 +191,7 @@ int fnd_index_grow(struct fnd_table *t, struct fnd_thread *th, uint32_t shard, u
 		return err;
 	err = refill(t, &from, &to);
 	if (err) {
-		fnd_store_release(&to.span->state, FND_SPAN_FREE); /* [SP-2] never published */
+		fnd_store_release(&to.span->use, FND_SPAN_FREE); /* [SP-2] never published */
 		return err;
 	}
 	fnd_store_release(&t->index[shard], fresh); /* [IX-1] pairs with every reader of the index word */
@@ -230,6 +236,6 @@ void fnd_index_reclaim(struct fnd_table *t, uint32_t shard)
 			return;
 		/* out of the chain first: dying in between leaves a span a repair finds by walking */
 		fnd_store_relaxed(&sh->old_index, fnd_load_relaxed(&span->next));
-		fnd_store_release(&span->state, FND_SPAN_FREE); /* [SP-2] */
+		fnd_store_release(&span->use, FND_SPAN_FREE); /* [SP-2] */
 	}
 }

@@ -58,10 +58,51 @@ static inline unsigned int fnd_bucket_match(const struct fnd_shm_bucket *b, uint
 #define FND_MATCH_SLOT(m) ((unsigned int)__builtin_ctz(m))
 #endif
 
-/* The key in this bucket: 0, -ENOENT, or -FND_E_CORRUPT. */
-static inline int fnd_bucket_find(struct fnd_table *t, struct fnd_shm_bucket *b, uint64_t hash,
-				  const void *key, size_t key_bytes, uint64_t **ret_slot,
-				  struct fnd_shm_record **ret_rec)
+/* memcmp() == 0 for 1 to 255 bytes, without the call: keys are short. */
+static inline bool fnd_key_equal(const void *a, const void *b, size_t n)
+{
+	const char *p = a, *q = b;
+	uint64_t x, y;
+	uint32_t v, w;
+
+	if (fnd_likely(n >= 8)) {
+		for (; n > 8; n -= 8, p += 8, q += 8) {
+			memcpy(&x, p, 8);
+			memcpy(&y, q, 8);
+			if (x != y)
+				return false;
+			if (n < 16) { /* the last eight overlap */
+				p += n - 16;
+				q += n - 16;
+				n = 16;
+			}
+		}
+		memcpy(&x, p, 8);
+		memcpy(&y, q, 8);
+		return x == y;
+	}
+	if (n >= 4) {
+		memcpy(&v, p, 4);
+		memcpy(&w, q, 4);
+		if (v != w)
+			return false;
+		memcpy(&v, p + n - 4, 4);
+		memcpy(&w, q + n - 4, 4);
+		return v == w;
+	}
+	return p[0] == q[0] && p[n / 2] == q[n / 2] && p[n - 1] == q[n - 1];
+}
+
+/* What fnd_bucket_find() returns for a slot that points nowhere. */
+#define FND_RECORD_DAMAGED ((struct fnd_shm_record *)1)
+
+/*
+ * The record of a key in this bucket, NULL, or FND_RECORD_DAMAGED. Always inline, and the result a value:
+ * a local whose address is taken would cost every lookup a stack canary.
+ */
+static inline __attribute__((always_inline)) struct fnd_shm_record *
+fnd_bucket_find(struct fnd_table *t, struct fnd_shm_bucket *b, uint64_t hash, const void *key,
+		size_t key_bytes, uint64_t **ret_slot)
 {
 	for (unsigned int m = fnd_bucket_match(b, hash); m; m &= m - 1) {
 		uint64_t *slot = &b->slot[FND_MATCH_SLOT(m)];
@@ -74,20 +115,18 @@ static inline int fnd_bucket_find(struct fnd_table *t, struct fnd_shm_bucket *b,
 			continue;
 		r = fnd_at(t->seg, w & FND_OFF_MASK, t->record_bytes);
 		if (fnd_unlikely(!r))
-			return fnd_fail(FND_E_CORRUPT, "table %s: slot word %#llx", t->name,
-					(unsigned long long)w);
+			return FND_RECORD_DAMAGED;
 		lens = fnd_load_relaxed(&r->lens); /* relaxed: after [TB-1], immutable */
 		if (fnd_load_relaxed(&r->hash) != (uint32_t)hash || (lens & 0xff) != key_bytes ||
-		    memcmp(r + 1, key, key_bytes) != 0)
+		    !fnd_key_equal(r + 1, key, key_bytes))
 			continue;
 		if (fnd_unlikely((lens >> 8) > t->value_max))
-			return fnd_fail(FND_E_CORRUPT, "table %s: record at %llu: %u value bytes", t->name,
-					(unsigned long long)(w & FND_OFF_MASK), lens >> 8);
-		*ret_slot = slot;
-		*ret_rec = r;
-		return 0;
+			return FND_RECORD_DAMAGED;
+		if (ret_slot)
+			*ret_slot = slot;
+		return r;
 	}
-	return -ENOENT;
+	return NULL;
 }
 
 #endif

@@ -152,18 +152,24 @@ static inline bool fnd_forked(const struct fnd_segment *seg)
 	return fnd_load_relaxed(&seg->fork_mark->mine) == 0;
 }
 
-/* The calling thread's membership; takes a slot at the first call. */
-static inline int fnd_thread_self(struct fnd_segment *seg, struct fnd_thread **ret_th)
+/* The calling thread's membership, NULL: it has none yet, or several segments, or the handle is a parent's. */
+static inline struct fnd_thread *fnd_thread_known(struct fnd_segment *seg)
 {
 	struct fnd_thread *th = fnd_threads;
 
-	if (fnd_unlikely(fnd_forked(seg)))
-		return -FND_E_FORKED;
-	if (fnd_likely(th && th->seg_id == seg->id)) {
+	return fnd_likely(th && th->seg_id == seg->id && !fnd_forked(seg)) ? th : NULL;
+}
+
+/* … takes a slot at the first call. */
+static inline int fnd_thread_self(struct fnd_segment *seg, struct fnd_thread **ret_th)
+{
+	struct fnd_thread *th = fnd_thread_known(seg);
+
+	if (fnd_likely(th)) {
 		*ret_th = th;
 		return 0;
 	}
-	return fnd_thread_enter(seg, ret_th);
+	return fnd_forked(seg) ? -FND_E_FORKED : fnd_thread_enter(seg, ret_th);
 }
 
 /* --- epoch.c: cross-process RCU ------------------------------------------------------------------- */
@@ -247,10 +253,12 @@ struct fnd_index {
 
 FND_HIDDEN uint64_t fnd_index_bytes(uint32_t log2, uint32_t overflow);
 FND_HIDDEN int fnd_index_open(struct fnd_table *t, uint32_t shard, uint64_t word, struct fnd_index *ret);
-/* 0, -ENOENT, -FND_E_CORRUPT. *ret_slot: where the record hangs */
-FND_HIDDEN int fnd_index_find(struct fnd_table *t, const struct fnd_index *ix, uint64_t hash,
-			      const void *key, size_t key_bytes, uint64_t **ret_slot,
-			      struct fnd_shm_record **ret_rec);
+/* The record of a key, NULL, or FND_RECORD_DAMAGED. *ret_slot: where it hangs */
+FND_HIDDEN struct fnd_shm_record *fnd_index_find(struct fnd_table *t, const struct fnd_index *ix,
+						 uint64_t hash, const void *key, size_t key_bytes,
+						 uint64_t **ret_slot);
+/* -FND_E_CORRUPT, with the place: for FND_RECORD_DAMAGED */
+FND_HIDDEN int fnd_record_damaged(const struct fnd_table *t, uint64_t hash);
 /* Publishes a record in an empty slot. 0, or -ENOSPC: the chain is full and no overflow is left. */
 FND_HIDDEN int fnd_index_put(const struct fnd_index *ix, uint32_t shard_bits, uint64_t hash, uint64_t off);
 /* Under the shard's lock. 0, -EAGAIN (back *ret_need bytes and come again), -ENOSPC, the lock's errors */

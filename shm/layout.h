@@ -147,19 +147,26 @@ struct fnd_shm_cell {
 /* Spans: the segment's memory from span_off to brk, each with this header, one behind the other. */
 #define FND_SPAN_MAGIC 0x4e415053444e46ULL
 enum fnd_span_kind { FND_SPAN_ROOT = 1, FND_SPAN_INDEX = 2, FND_SPAN_REGION = 3 };
-enum fnd_span_state { FND_SPAN_FREE = 0, FND_SPAN_USED = 1 };
+#define FND_SPAN_FREE 0u
+
+/* What a span is and whose, in one word, so that no look at it mixes two lives. 0: free. */
+static inline uint64_t fnd_span_use(unsigned int kind, uint32_t table, uint32_t shard)
+{
+	return (uint64_t)kind << 56 | (uint64_t)(table & 0xffffff) << 32 | shard;
+}
+static inline unsigned int fnd_span_kind(uint64_t use) { return (unsigned int)(use >> 56); }
+static inline uint32_t fnd_span_table(uint64_t use) { return (uint32_t)(use >> 32) & 0xffffff; }
+static inline uint32_t fnd_span_shard(uint64_t use) { return (uint32_t)use; }
 
 struct fnd_shm_span {
 	uint64_t magic;
 	uint64_t bytes; /* header included, a multiple of 64 */
-	uint32_t kind;
-	uint32_t table; /* directory index */
-	uint32_t shard;
-	uint32_t state;
+	uint64_t use; /* kind 8 | table 24 | shard, or region number, 32; 0: free */
+	uint64_t pad0;
 	uint32_t buckets_log2; /* index: buckets, and overflow buckets behind them */
 	uint32_t overflow;
 	uint32_t overflow_used;
-	uint32_t pad;
+	uint32_t pad1;
 	uint64_t stamp; /* retired index: epoch from which it may be reused, 0: none yet */
 	uint64_t next;  /* retired index: the one retired before */
 };

@@ -5,15 +5,15 @@
  */
 #include "header.h"
 
-#define M(structure, name)                                                       \
-	{                                                                        \
-		"fnd_shm_" #structure, #name, offsetof(struct fnd_shm_##structure, name),   \
-			sizeof(((struct fnd_shm_##structure *)0)->name)          \
+#define M(structure, name)                                                                        \
+	{                                                                                         \
+		"fnd_shm_" #structure, #name, offsetof(struct fnd_shm_##structure, name),         \
+			sizeof(((struct fnd_shm_##structure *)0)->name)                           \
 	}
 /* The end of a struct, under a name no member can have. */
-#define S(structure)                                                             \
-	{                                                                        \
-		"fnd_shm_" #structure, "", sizeof(struct fnd_shm_##structure), 0            \
+#define S(structure)                                                                              \
+	{                                                                                         \
+		"fnd_shm_" #structure, "", sizeof(struct fnd_shm_##structure), 0                  \
 	}
 
 const struct fnd_layout_member fnd_layout_members[] = {
@@ -93,14 +93,12 @@ const struct fnd_layout_member fnd_layout_members[] = {
 	S(cell),
 	M(span, magic),
 	M(span, bytes),
-	M(span, kind),
-	M(span, table),
-	M(span, shard),
-	M(span, state),
+	M(span, use),
+	M(span, pad0),
 	M(span, buckets_log2),
 	M(span, overflow),
 	M(span, overflow_used),
-	M(span, pad),
+	M(span, pad1),
 	M(span, stamp),
 	M(span, next),
 	S(span),

@@ -218,14 +218,15 @@ static bool in_chain(struct fnd_table *t, struct fnd_shm_shard *sh, uint64_t wan
 /* An index of this shard that is neither published nor waiting: a growth that was cut short left it. */
 static void sweep_indexes(struct fnd_table *t, uint32_t shard, uint64_t current)
 {
+	const uint64_t mine = fnd_span_use(FND_SPAN_INDEX, t->number, shard);
 	uint64_t off = 0;
 
 	while (fnd_span_next(t->seg, &off) == 0) {
 		struct fnd_shm_span *span = fnd_at(t->seg, off, sizeof(*span));
 
-		if (!span || span->kind != FND_SPAN_INDEX || span->table != t->number ||
-		    span->shard != shard || fnd_load_acquire(&span->state) != FND_SPAN_USED || /* [SP-2] */
-		    off == current || in_chain(t, &t->shard[shard], off))
+		/* [SP-2] an index of this shard stays one while its lock is held */
+		if (!span || fnd_load_acquire(&span->use) != mine || off == current ||
+		    in_chain(t, &t->shard[shard], off))
 			continue;
 		fnd_index_retire(t, shard, off);
 	}

@@ -133,8 +133,7 @@ static int check_file(int fd, const struct stat *st, struct fnd_shm_header *h, b
 	return err;
 }
 
-int fnd_segment_attach(const char *name, const struct fnd_attach_options *opt,
-		       struct fnd_segment **ret_seg)
+static int attach(const char *name, const struct fnd_attach_options *opt, struct fnd_segment **ret_seg)
 {
 	char base[FND_NAME_MAX + 1];
 	struct fnd_shm_header h;
@@ -144,8 +143,6 @@ int fnd_segment_attach(const char *name, const struct fnd_attach_options *opt,
 	uint32_t uid;
 	int fd, err;
 
-	if (opt && (opt->size != sizeof(*opt) || opt->flags))
-		return fnd_fail(EINVAL, "attach options of another version");
 	err = fnd_name_parse(name, &uid, base);
 	if (!err)
 		err = fnd_segment_open_file(name, O_RDWR, &fd, &st);
@@ -171,4 +168,17 @@ int fnd_segment_attach(const char *name, const struct fnd_attach_options *opt,
 		seg->lock_timeout_ms = opt->lock_timeout_ms;
 	*ret_seg = seg;
 	return 0;
+}
+
+int fnd_segment_attach(const char *name, const struct fnd_attach_options *opt,
+		       struct fnd_segment **ret_seg)
+{
+	int err;
+
+	if (opt && (opt->size != sizeof(*opt) || opt->flags))
+		return fnd_fail(EINVAL, "attach options of another version");
+	fnd_attaching_begin();
+	err = attach(name, opt, ret_seg);
+	fnd_attaching_end();
+	return err;
 }

@@ -179,7 +179,9 @@ int fnd_segment_create(const char *name, const struct fnd_segment_options *opt,
 		close(fd);
 		return err;
 	}
+	fnd_attaching_begin();
 	err = fnd_segment_join(seg);
+	fnd_attaching_end();
 	if (err) {
 		fnd_segment_unmap(seg);
 		return err;

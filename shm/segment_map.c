@@ -18,10 +18,31 @@
 #include "probe.h"
 #include "segment_map.h"
 
+/* One thread of a process attaches at a time: a second claim would take the first one's slot for that of a
+ * dead process with our pid. Taken before the other mutex. */
+static pthread_mutex_t attaching_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t attachments_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static struct fnd_segment *attachments;
 static uint64_t last_id;
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&attaching_mutex);
+	pthread_mutex_lock(&attachments_mutex);
+}
+
+static void after_fork(void)
+{
+	pthread_mutex_unlock(&attachments_mutex);
+	pthread_mutex_unlock(&attaching_mutex);
+}
+
+/* fork() must not leave a mutex locked in the child by a thread that is not there. */
+static void fork_handlers(void)
+{
+	pthread_atfork(before_fork, after_fork, after_fork);
+}
 
 void fnd_attachments_lock(void)
 {
@@ -33,10 +54,15 @@ void fnd_attachments_unlock(void)
 	pthread_mutex_unlock(&attachments_mutex);
 }
 
-/* fork() must not leave the mutex locked in the child by a thread that is not there. */
-static void fork_handlers(void)
+void fnd_attaching_begin(void)
 {
-	pthread_atfork(fnd_attachments_lock, fnd_attachments_unlock, fnd_attachments_unlock);
+	pthread_once(&fork_once, fork_handlers);
+	pthread_mutex_lock(&attaching_mutex);
+}
+
+void fnd_attaching_end(void)
+{
+	pthread_mutex_unlock(&attaching_mutex);
 }
 
 struct fnd_segment *fnd_attachment_find(uint64_t id)
@@ -149,7 +175,6 @@ int fnd_segment_join(struct fnd_segment *seg)
 	bool fenced = seg->hdr->feature_incompat & FND_INCOMPAT_FENCED;
 	int err;
 
-	pthread_once(&fork_once, fork_handlers);
 	fnd_probe_init();
 	/* before a slot is claimed: a reader that membarrier does not reach breaks RCU silently */
 	err = fnd_membarrier_register();

@@ -14,6 +14,9 @@ FND_HIDDEN int fnd_segment_map(int fd, const struct fnd_shm_header *h, const cha
 FND_HIDDEN void fnd_segment_unmap(struct fnd_segment *seg);
 /* Registers for membarrier, claims a participant slot, enters the list of attachments. */
 FND_HIDDEN int fnd_segment_join(struct fnd_segment *seg);
+/* Around attaching and creating: one thread of a process at a time. */
+FND_HIDDEN void fnd_attaching_begin(void);
+FND_HIDDEN void fnd_attaching_end(void);
 /* An attachment of this process to that file, one handle more; under the attachments' mutex. */
 FND_HIDDEN struct fnd_segment *fnd_attachment_share(uint64_t dev, uint64_t ino);
 

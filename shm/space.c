@@ -160,12 +160,9 @@ int fnd_span_next(struct fnd_segment *seg, uint64_t *off)
 	return 0;
 }
 
-static void span_fill(struct fnd_shm_span *span, uint32_t kind, uint32_t table, uint32_t shard)
+static void span_clear(struct fnd_shm_span *span)
 {
-	fnd_store_relaxed(&span->kind, kind); /* relaxed, all: the state or brk publishes them */
-	fnd_store_relaxed(&span->table, table);
-	fnd_store_relaxed(&span->shard, shard);
-	fnd_store_relaxed(&span->stamp, 0);
+	fnd_store_relaxed(&span->stamp, 0); /* relaxed, all: the use or brk publishes them */
 	fnd_store_relaxed(&span->next, 0);
 	fnd_store_relaxed(&span->buckets_log2, 0);
 	fnd_store_relaxed(&span->overflow, 0);
@@ -185,7 +182,7 @@ static uint64_t span_reuse(struct fnd_segment *seg, uint64_t bytes)
 			break;
 		b = fnd_load_relaxed(&span->bytes);
 		/* [SP-2] pairs with the release of a reclaimed index: nobody uses it any more */
-		if (fnd_load_acquire(&span->state) == FND_SPAN_FREE && b >= bytes && b < best_bytes) {
+		if (fnd_load_acquire(&span->use) == FND_SPAN_FREE && b >= bytes && b < best_bytes) {
 			best = off;
 			best_bytes = b;
 		}
@@ -211,8 +208,8 @@ static int span_extend(struct fnd_segment *seg, uint64_t bytes, uint32_t kind, u
 	span = fnd_at(seg, at, bytes);
 	fnd_store_relaxed(&span->magic, FND_SPAN_MAGIC);
 	fnd_store_relaxed(&span->bytes, bytes);
-	fnd_store_relaxed(&span->state, FND_SPAN_USED);
-	span_fill(span, kind, table, shard);
+	fnd_store_relaxed(&span->use, fnd_span_use(kind, table, shard));
+	span_clear(span);
 	fnd_store_release(&seg->hdr->brk, at + bytes); /* [SP-1] the header is there before brk covers it */
 	*ret_off = at;
 	return 0;
@@ -231,8 +228,8 @@ int fnd_span_alloc(struct fnd_segment *seg, uint64_t bytes, uint32_t kind, uint3
 	if (!off)
 		return span_extend(seg, bytes, kind, table, shard, ret_off, ret_need);
 	span = fnd_at(seg, off, sizeof(*span));
-	span_fill(span, kind, table, shard);
-	fnd_store_release(&span->state, FND_SPAN_USED); /* [SP-2] */
+	span_clear(span);
+	fnd_store_release(&span->use, fnd_span_use(kind, table, shard)); /* [SP-2] */
 	*ret_off = off;
 	return 0;
 }

@@ -110,6 +110,9 @@ static int plan_make(const struct fnd_segment *seg, const char *name, const stru
 	p->desc.record_bytes =
 		(uint32_t)(sizeof(struct fnd_shm_record) + fnd_value_off(o->key_max)) +
 		((o->value_max + 7) & ~7u);
+	/* whole lines, so that a record touches as few as it can, where that costs at most a quarter */
+	if (round_line(p->desc.record_bytes) - p->desc.record_bytes <= p->desc.record_bytes / 4)
+		p->desc.record_bytes = (uint32_t)round_line(p->desc.record_bytes);
 	plan_records(p, capacity);
 	if (p->bytes > seg->max_bytes)
 		return fnd_fail(ENOSPC, "table %s needs %llu bytes, the segment may have %llu", name,
@@ -208,9 +211,10 @@ static void free_spans(struct fnd_segment *seg, uint32_t number)
 
 	while (fnd_span_next(seg, &off) == 0) {
 		struct fnd_shm_span *span = fnd_at(seg, off, sizeof(*span));
+		uint64_t use = span ? fnd_load_acquire(&span->use) : FND_SPAN_FREE; /* [SP-2] */
 
-		if (span && span->table == number && span->state == FND_SPAN_USED)
-			fnd_store_release(&span->state, FND_SPAN_FREE); /* [SP-2] */
+		if (use != FND_SPAN_FREE && fnd_span_table(use) == number)
+			fnd_store_release(&span->use, FND_SPAN_FREE); /* [SP-2] */
 	}
 }
 
@@ -356,16 +360,17 @@ void fnd_directory_repair(struct fnd_segment *seg)
 	}
 	while (fnd_span_next(seg, &off) == 0) {
 		struct fnd_shm_span *span = fnd_at(seg, off, sizeof(*span));
+		uint64_t use = span ? fnd_load_acquire(&span->use) : FND_SPAN_FREE; /* [SP-2] */
 		struct fnd_shm_table *d;
 
-		if (!span || span->state != FND_SPAN_USED)
+		if (use == FND_SPAN_FREE)
 			continue;
-		d = span->table < FND_TABLES ? &seg->table[span->table] : NULL;
+		d = fnd_span_table(use) < FND_TABLES ? &seg->table[fnd_span_table(use)] : NULL;
 		/* an index is its shard's matter: whoever died in a growth held the shard's lock too */
 		if (!d || d->state != FND_TABLE_READY ||
-		    (span->kind == FND_SPAN_ROOT && d->root_off != off) ||
-		    (span->kind == FND_SPAN_REGION && !region_listed(d, off)))
-			fnd_store_release(&span->state, FND_SPAN_FREE); /* [SP-2] */
+		    (fnd_span_kind(use) == FND_SPAN_ROOT && d->root_off != off) ||
+		    (fnd_span_kind(use) == FND_SPAN_REGION && !region_listed(d, off)))
+			fnd_store_release(&span->use, FND_SPAN_FREE); /* [SP-2] */
 	}
 }
 
@@ -390,9 +395,10 @@ static uint64_t span_bytes(struct fnd_segment *seg, uint32_t number)
 
 	while (fnd_span_next(seg, &off) == 0) {
 		struct fnd_shm_span *span = fnd_at(seg, off, sizeof(*span));
+		uint64_t use = span ? fnd_load_acquire(&span->use) : FND_SPAN_FREE; /* [SP-2] */
 
-		if (span && span->table == number && span->state == FND_SPAN_USED)
-			bytes += span->bytes;
+		if (use != FND_SPAN_FREE && fnd_span_table(use) == number)
+			bytes += fnd_load_relaxed(&span->bytes); /* relaxed: never changes */
 	}
 	return bytes;
 }

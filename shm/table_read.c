@@ -14,56 +14,85 @@
 #include "index.h"
 #include "probe.h"
 
-/* Inside a section: 0, -ENOENT, -FND_E_CORRUPT. */
-static inline int find_record(struct fnd_table *t, const void *key, size_t key_bytes,
-			      struct fnd_shm_record **ret_rec)
+/* Past the first bucket, or past what this process knew to be backed. */
+static __attribute__((noinline)) struct fnd_shm_record *find_far(struct fnd_table *t, uint64_t hash,
+								 uint64_t word, const void *key,
+								 size_t key_bytes)
+{
+	struct fnd_index ix;
+
+	if (fnd_index_open(t, fnd_shard_of(t, hash), word, &ix))
+		return FND_RECORD_DAMAGED;
+	return fnd_index_find(t, &ix, hash, key, key_bytes, NULL);
+}
+
+/* Inside a section: the record, NULL, or FND_RECORD_DAMAGED. */
+static inline __attribute__((always_inline)) struct fnd_shm_record *
+find_record(struct fnd_table *t, const void *key, size_t key_bytes, uint64_t hash)
 {
 	struct fnd_segment *seg = t->seg;
-	uint64_t hash = XXH3_64bits_withSeed(key, key_bytes, seg->hash_seed);
-	uint32_t shard = fnd_shard_of(t, hash);
 	/* [IX-1] pairs with the publication of an index */
-	uint64_t word = fnd_load_acquire(&t->index[shard]);
-	uint64_t off = (word & ~63ULL) + sizeof(struct fnd_shm_span), *slot;
+	uint64_t word = fnd_load_acquire(&t->index[fnd_shard_of(t, hash)]);
+	uint64_t off = (word & ~63ULL) + sizeof(struct fnd_shm_span);
 	uint32_t log2 = (uint32_t)(word & 63);
+	struct fnd_shm_record *r;
 	struct fnd_shm_bucket *b;
-	struct fnd_index ix;
-	int err;
 
 	if (fnd_unlikely(log2 > FND_INDEX_LOG2_MAX || word < 64 ||
 			 !fnd_backed(seg, off, sizeof(*b) << log2)))
-		return fnd_index_open(t, shard, word, &ix) ? -FND_E_CORRUPT : -ENOENT;
+		return FND_RECORD_DAMAGED;
 	b = fnd_bucket_of((struct fnd_shm_bucket *)(seg->base + off), log2, t->shard_bits, hash);
-	err = fnd_bucket_find(t, b, hash, key, key_bytes, &slot, ret_rec);
-	if (fnd_likely(err != -ENOENT) || fnd_load_relaxed(&b->link) == 0) /* relaxed: the walk loads it */
-		return err;
-	err = fnd_index_open(t, shard, word, &ix);
-	return err ? err : fnd_index_find(t, &ix, hash, key, key_bytes, &slot, ret_rec);
+	r = fnd_bucket_find(t, b, hash, key, key_bytes, NULL);
+	if (fnd_likely(r) || fnd_load_relaxed(&b->link) == 0) /* relaxed: the walk loads it again */
+		return r;
+	return find_far(t, hash, word, key, key_bytes);
 }
 
-static inline int key_check(const struct fnd_table *t, const void *key, size_t key_bytes)
+static inline uint64_t hash_of(const struct fnd_table *t, const void *key, size_t key_bytes)
 {
-	if (fnd_unlikely(!key || key_bytes - 1 >= t->key_max))
-		return fnd_fail(EINVAL, "table %s: a key has 1 to %u bytes", t->name, t->key_max);
-	return 0;
+	return XXH3_64bits_withSeed(key, key_bytes, t->seg->hash_seed);
 }
 
-static inline int copy_out(struct fnd_table *t, const void *key, size_t key_bytes, void *buf,
-			   size_t buf_bytes, size_t *ret_bytes)
+static inline bool key_valid(const struct fnd_table *t, const void *key, size_t key_bytes)
 {
-	struct fnd_shm_record *r;
-	int err = find_record(t, key, key_bytes, &r);
+	return fnd_likely(key && key_bytes - 1 < t->key_max);
+}
+
+static int key_refuse(const struct fnd_table *t)
+{
+	return fnd_fail(EINVAL, "table %s: a key has 1 to %u bytes", t->name, t->key_max);
+}
+
+/* memcpy() without the call for what most values are: at most 128 bytes. */
+static inline void copy_value(char *to, const char *from, size_t n)
+{
+	if (n < 16 || n > 128) {
+		memcpy(to, from, n);
+		return;
+	}
+	for (size_t at = 0; at + 16 < n; at += 16)
+		memcpy(to + at, from + at, 16);
+	memcpy(to + n - 16, from + n - 16, 16);
+}
+
+static inline __attribute__((always_inline)) int copy_out(struct fnd_table *t, const void *key,
+							   size_t key_bytes, void *buf, size_t buf_bytes,
+							   size_t *ret_bytes)
+{
+	uint64_t hash = hash_of(t, key, key_bytes);
+	struct fnd_shm_record *r = find_record(t, key, key_bytes, hash);
 	uint32_t bytes;
 
-	if (fnd_unlikely(err))
-		return err;
-	bytes = fnd_load_relaxed(&r->lens) >> 8; /* relaxed: after [TB-1], immutable; bounded by find */
+	if (fnd_unlikely((uintptr_t)r <= (uintptr_t)FND_RECORD_DAMAGED))
+		return r ? fnd_record_damaged(t, hash) : -ENOENT;
+	bytes = fnd_load_relaxed(&r->lens) >> 8; /* relaxed: after [TB-1], immutable */
 	if (fnd_unlikely(bytes > t->value_max))
-		return -FND_E_CORRUPT;
+		return fnd_record_damaged(t, hash);
 	if (ret_bytes)
 		*ret_bytes = bytes;
 	if (fnd_unlikely(bytes > buf_bytes))
 		return -ENOBUFS;
-	memcpy(buf, (const char *)(r + 1) + fnd_value_off((uint32_t)key_bytes), bytes);
+	copy_value(buf, (const char *)(r + 1) + fnd_value_off((uint32_t)key_bytes), bytes);
 	return 0;
 }
 
@@ -71,36 +100,40 @@ static __attribute__((noinline)) int copy_out_timed(struct fnd_table *t, struct 
 						    const void *key, size_t key_bytes, void *buf,
 						    size_t buf_bytes, size_t *ret_bytes)
 {
-	uint64_t from;
+	bool due = fnd_sample_due(t->seg, th);
+	uint64_t from = due ? fnd_sample_begin() : 0;
 	int err;
 
-	if (!fnd_sample_due(t->seg, th)) {
-		fnd_section_begin(t->seg, th);
-		err = copy_out(t, key, key_bytes, buf, buf_bytes, ret_bytes);
-		fnd_section_end(th);
-		return err;
-	}
-	from = fnd_sample_begin();
 	fnd_section_begin(t->seg, th);
 	err = copy_out(t, key, key_bytes, buf, buf_bytes, ret_bytes);
 	fnd_section_end(th);
-	fnd_sample_end(t->seg, th, t->number, FND_OP_LOOKUP, from);
+	if (due)
+		fnd_sample_end(t->seg, th, t->number, FND_OP_LOOKUP, from);
 	return err;
+}
+
+/* The thread's first call, a bad key, or somebody wants to know how long it takes. */
+static __attribute__((noinline)) int lookup_rare(struct fnd_table *t, const void *key, size_t key_bytes,
+						 void *buf, size_t buf_bytes, size_t *ret_bytes)
+{
+	struct fnd_thread *th;
+	int err = fnd_thread_self(t->seg, &th);
+
+	if (err)
+		return err;
+	if (!key_valid(t, key, key_bytes))
+		return key_refuse(t);
+	return copy_out_timed(t, th, key, key_bytes, buf, buf_bytes, ret_bytes);
 }
 
 int fnd_table_lookup(struct fnd_table *t, const void *key, size_t key_bytes, void *buf,
 		     size_t buf_bytes, size_t *ret_bytes)
 {
-	struct fnd_thread *th;
-	int err = fnd_thread_self(t->seg, &th);
+	struct fnd_thread *th = fnd_thread_known(t->seg);
+	int err;
 
-	if (fnd_unlikely(err))
-		return err;
-	err = key_check(t, key, key_bytes);
-	if (fnd_unlikely(err))
-		return err;
-	if (fnd_unlikely(fnd_sampling(t->seg)))
-		return copy_out_timed(t, th, key, key_bytes, buf, buf_bytes, ret_bytes);
+	if (fnd_unlikely(!th || !key_valid(t, key, key_bytes) || fnd_sampling(t->seg)))
+		return lookup_rare(t, key, key_bytes, buf, buf_bytes, ret_bytes);
 	fnd_section_begin(t->seg, th);
 	err = copy_out(t, key, key_bytes, buf, buf_bytes, ret_bytes);
 	fnd_section_end(th);
@@ -109,31 +142,34 @@ int fnd_table_lookup(struct fnd_table *t, const void *key, size_t key_bytes, voi
 
 int fnd_table_get(struct fnd_table *t, const void *key, size_t key_bytes, struct fnd_view *ret_view)
 {
+	struct fnd_thread *th = fnd_thread_known(t->seg);
 	struct fnd_shm_record *r;
-	struct fnd_thread *th;
-	bool timed = false;
-	uint64_t from = 0;
-	int err = fnd_thread_self(t->seg, &th);
+	bool due = false;
+	uint64_t from = 0, hash;
 
-	if (fnd_unlikely(err))
-		return err;
+	if (fnd_unlikely(!th)) {
+		int err = fnd_thread_self(t->seg, &th);
+
+		if (err)
+			return err;
+	}
 	if (fnd_unlikely(!fnd_in_section(th)))
 		return fnd_fail(EPERM, "fnd_table_get outside a read section");
-	err = key_check(t, key, key_bytes);
-	if (fnd_unlikely(err))
-		return err;
+	if (!key_valid(t, key, key_bytes))
+		return key_refuse(t);
 	if (fnd_unlikely(fnd_sampling(t->seg)) && fnd_sample_due(t->seg, th)) {
-		timed = true;
+		due = true;
 		from = fnd_sample_begin();
 	}
-	err = find_record(t, key, key_bytes, &r);
-	if (fnd_unlikely(timed))
+	hash = hash_of(t, key, key_bytes);
+	r = find_record(t, key, key_bytes, hash);
+	if (fnd_unlikely(due))
 		fnd_sample_end(t->seg, th, t->number, FND_OP_LOOKUP, from);
-	if (err)
-		return err;
+	if (fnd_unlikely((uintptr_t)r <= (uintptr_t)FND_RECORD_DAMAGED))
+		return r ? fnd_record_damaged(t, hash) : -ENOENT;
 	ret_view->value_bytes = fnd_load_relaxed(&r->lens) >> 8; /* relaxed: after [TB-1], immutable */
 	ret_view->value = (const char *)(r + 1) + fnd_value_off((uint32_t)key_bytes);
-	return ret_view->value_bytes <= t->value_max ? 0 : -FND_E_CORRUPT;
+	return ret_view->value_bytes <= t->value_max ? 0 : fnd_record_damaged(t, hash);
 }
 
 uint64_t fnd_view_add(const struct fnd_view *v, size_t offset, uint64_t n)

@@ -56,9 +56,9 @@ int fnd_shard_lock(struct fnd_table *t, struct fnd_thread *th, uint32_t shard)
 		fnd_lock_abandon(word);
 		return r;
 	}
+	fnd_lock_repaired(th, word);
 	fnd_cell_count(th, FND_COUNTER_RECOVERIES, 1);
 	fnd_probe_recovery(t->seg, th, t->number, fnd_now_ns() - from);
-	fnd_lock_repaired(th, word);
 	return 0;
 }
 
@@ -191,21 +191,21 @@ static int decide(struct fnd_table *t, struct change *c, const struct fnd_shm_re
 static int attempt(struct fnd_table *t, struct fnd_thread *th, struct change *c)
 {
 	uint64_t word = fnd_load_relaxed(&t->index[c->shard]), *slot = NULL; /* relaxed: under the lock */
-	struct fnd_shm_record *rec = NULL;
+	struct fnd_shm_record *rec;
 	struct fnd_index ix;
 	int action, err = fnd_index_open(t, c->shard, word, &ix);
 
 	if (err)
 		return err;
-	err = fnd_index_find(t, &ix, c->hash, c->key, c->key_bytes, &slot, &rec);
-	if (err == -FND_E_CORRUPT)
-		return err;
-	action = decide(t, c, err ? NULL : rec);
+	rec = fnd_index_find(t, &ix, c->hash, c->key, c->key_bytes, &slot);
+	if (rec == FND_RECORD_DAMAGED)
+		return fnd_record_damaged(t, c->hash);
+	action = decide(t, c, rec);
 	if (action == FND_MODIFY_DELETE)
 		remove_record(t, th, c, slot);
 	if (action != FND_MODIFY_PUT)
 		return action;
-	err = err ? put_new(t, th, c, &ix) : put_over(t, th, c, slot);
+	err = rec ? put_over(t, th, c, slot) : put_new(t, th, c, &ix);
 	return err ? err : FND_MODIFY_PUT;
 }
 

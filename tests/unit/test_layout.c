@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+/* The layout, the table the layout hash is taken over, and docs/segment-format.md say the same. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "header.h"
+
+/* A row of the document: | `struct` | `member` | offset | size | meaning | */
+struct row {
+	char structure[64];
+	char member[64];
+	unsigned int offset;
+	unsigned int bytes;
+};
+
+static FILE *document(void)
+{
+	const char *source = getenv("FOUNDATION_SOURCE");
+	char path[4096];
+	FILE *f;
+
+	cr_assert(source, "FOUNDATION_SOURCE is not set");
+	snprintf(path, sizeof(path), "%s/docs/segment-format.md", source);
+	f = fopen(path, "re");
+	cr_assert(f, "%s", path);
+	return f;
+}
+
+static bool parse_row(const char *line, struct row *row)
+{
+	int end = 0;
+
+	return sscanf(line, "| `%63[a-z_]` | `%63[a-z0-9_]` | %u | %u | %n", row->structure, row->member,
+		      &row->offset, &row->bytes, &end) == 4 &&
+	       end > 0 && strlen(line + end) > 3;
+}
+
+/* A row looks like a row of a struct: then it must parse. */
+static bool is_row(const char *line)
+{
+	return strncmp(line, "| `fnd_shm_", 11) == 0;
+}
+
+static const struct fnd_layout_member *find(const char *structure, const char *member)
+{
+	for (uint32_t i = 0; i < fnd_layout_member_count; i++)
+		if (strcmp(fnd_layout_members[i].structure, structure) == 0 &&
+		    strcmp(fnd_layout_members[i].member, member) == 0)
+			return &fnd_layout_members[i];
+	return NULL;
+}
+
+Test(layout, each_row_of_the_document_is_true)
+{
+	FILE *f = document();
+	char line[1024];
+	struct row row;
+
+	while (fgets(line, sizeof(line), f)) {
+		const struct fnd_layout_member *m;
+
+		if (!is_row(line))
+			continue;
+		cr_expect(parse_row(line, &row), "not a row with a meaning: %s", line);
+		m = find(row.structure, row.member);
+		cr_expect(m, "no such member: %s.%s", row.structure, row.member);
+		if (!m)
+			continue;
+		cr_expect_eq(m->offset, row.offset, "%s.%s is at %u", row.structure, row.member, m->offset);
+		cr_expect_eq(m->bytes, row.bytes, "%s.%s has %u bytes", row.structure, row.member, m->bytes);
+	}
+	fclose(f);
+}
+
+/* The size of each struct is in its heading: ### struct NAME, N bytes */
+Test(layout, each_struct_has_its_size_in_the_document)
+{
+	FILE *f = document();
+	unsigned int headings = 0, ends = 0;
+	char line[1024], name[64];
+	unsigned int bytes;
+
+	while (fgets(line, sizeof(line), f)) {
+		const struct fnd_layout_member *m;
+
+		if (sscanf(line, "### struct %63[a-z_], %u bytes", name, &bytes) != 2)
+			continue;
+		headings++;
+		m = find(name, "");
+		cr_expect(m && m->offset == bytes, "struct %s has not %u bytes", name, bytes);
+	}
+	fclose(f);
+	for (uint32_t i = 0; i < fnd_layout_member_count; i++)
+		ends += fnd_layout_members[i].member[0] == '\0';
+	cr_expect_eq(headings, ends, "%u headings, %u structs", headings, ends);
+}
+
+Test(layout, each_member_has_one_row)
+{
+	unsigned int *seen = calloc(fnd_layout_member_count, sizeof(*seen));
+	FILE *f = document();
+	char line[1024];
+	struct row row;
+
+	while (fgets(line, sizeof(line), f)) {
+		const struct fnd_layout_member *m = NULL;
+
+		if (is_row(line) && parse_row(line, &row))
+			m = find(row.structure, row.member);
+		if (m)
+			seen[m - fnd_layout_members]++;
+	}
+	fclose(f);
+	for (uint32_t i = 0; i < fnd_layout_member_count; i++) {
+		const struct fnd_layout_member *m = &fnd_layout_members[i];
+
+		cr_expect_eq(seen[i], m->member[0] != '\0', "%s.%s has %u rows", m->structure, m->member,
+			     seen[i]);
+	}
+	free(seen);
+}
+
+/* Members follow each other without a gap: so the table has them all, and no padding is hidden. */
+Test(layout, no_gaps)
+{
+	const char *structure = "";
+	uint32_t end = 0;
+
+	for (uint32_t i = 0; i < fnd_layout_member_count; i++) {
+		const struct fnd_layout_member *m = &fnd_layout_members[i];
+
+		if (strcmp(structure, m->structure) != 0) {
+			cr_expect_eq(end, 0, "%s has no end", structure);
+			structure = m->structure;
+		}
+		cr_expect_eq(m->offset, end, "%s.%s is at %u, %u was expected", m->structure, m->member,
+			     m->offset, end);
+		end = m->member[0] ? m->offset + m->bytes : 0;
+	}
+	cr_expect_eq(end, 0, "%s has no end", structure);
+}
+
+/* Every struct of layout.h is in the table. */
+Test(layout, no_struct_is_missing)
+{
+	const char *source = getenv("FOUNDATION_SOURCE");
+	char path[4096], line[1024], name[64];
+	unsigned int structs = 0;
+	char brace;
+	FILE *f;
+
+	cr_assert(source, "FOUNDATION_SOURCE is not set");
+	snprintf(path, sizeof(path), "%s/shm/layout.h", source);
+	f = fopen(path, "re");
+	cr_assert(f, "%s", path);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "struct %63[a-z_] %c", name, &brace) != 2 || brace != '{')
+			continue;
+		structs++;
+		cr_expect(find(name, ""), "struct %s is not in the table", name);
+	}
+	fclose(f);
+	cr_expect_geq(structs, 11, "only %u structs found", structs);
+}
