@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+/* Command line of the benchmark. */
+#include <argp.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench_options.h"
+#include "bench_util.h"
+
+#define EXIT_USAGE 2
+
+const char *argp_program_version;
+
+enum mode { MODE_QUICK, MODE_FULL, MODE_SMOKE };
+
+/* What the command line says of itself; the rest is up to the mode. */
+struct request {
+	enum mode mode;
+	struct bench_plan plan;
+};
+
+static void complete(struct bench_plan *plan, enum mode mode)
+{
+	static const uint64_t sizes[] = { 1000, 100000, 1000000 }, tiny[] = { 64, 1000 };
+	bool smoke = mode == MODE_SMOKE;
+
+	plan->full = mode != MODE_QUICK;
+	if (!plan->rounds)
+		plan->rounds = smoke ? 3 : 7;
+	if (!plan->time_ms)
+		plan->time_ms = smoke ? 1 : 100;
+	if (plan->sizes)
+		return;
+	plan->sizes = smoke ? 2 : 3;
+	memcpy(plan->entries, smoke ? tiny : sizes, plan->sizes * sizeof(sizes[0]));
+}
+
+static int number(const char *text, unsigned long long most, unsigned long long *ret_value)
+{
+	char *end;
+
+	errno = 0;
+	*ret_value = strtoull(text, &end, 10);
+	return errno || end == text || *end || *text == '-' || *ret_value < 1 || *ret_value > most
+		       ? -EINVAL
+		       : 0;
+}
+
+enum { KEY_QUICK = 0x100, KEY_FULL, KEY_SMOKE, KEY_ROUNDS, KEY_TIME, KEY_ENTRIES, KEY_VARIANT };
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct request *request = state->input;
+	struct bench_plan *plan = &request->plan;
+	unsigned long long n = 0;
+
+	switch (key) {
+	case 'j':
+		plan->json = true;
+		return 0;
+	case KEY_QUICK:
+		request->mode = MODE_QUICK;
+		return 0;
+	case KEY_FULL:
+		request->mode = MODE_FULL;
+		return 0;
+	case KEY_SMOKE:
+		request->mode = MODE_SMOKE;
+		return 0;
+	case KEY_ROUNDS:
+		if (number(arg, BENCH_ROUNDS_MAX, &n) || n < 3)
+			argp_error(state, "--rounds: 3 to %d", BENCH_ROUNDS_MAX);
+		plan->rounds = (unsigned int)n;
+		return 0;
+	case KEY_TIME:
+		if (number(arg, 10000, &n))
+			argp_error(state, "--time: 1 to 10000 milliseconds");
+		plan->time_ms = (unsigned int)n;
+		return 0;
+	case KEY_ENTRIES:
+		if (number(arg, 10000000, &n) || n < 16)
+			argp_error(state, "--entries: 16 to 10000000");
+		plan->entries[0] = n;
+		plan->sizes = 1;
+		return 0;
+	case KEY_VARIANT:
+		plan->variant = arg;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "unexpected argument: %s", arg);
+		return 0;
+	case ARGP_KEY_SUCCESS:
+		complete(plan, request->mode);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static const struct argp_option options[] = {
+	{ "json", 'j', NULL, 0, "One JSON object a line", 0 },
+	{ "quick", KEY_QUICK, NULL, 0, "The core rows, less than a minute (default)", 0 },
+	{ "full", KEY_FULL, NULL, 0,
+	  "Also two workers, Zipf 0.99, mixes of reads and writes; a few minutes", 0 },
+	{ "smoke", KEY_SMOKE, NULL, 0, "Every kind of row, tiny: the figures mean nothing", 0 },
+	{ "rounds", KEY_ROUNDS, "N", 0, "Rounds of each row, 3 to 64 (7)", 1 },
+	{ "time", KEY_TIME, "MS", 0, "Length of each timed stretch (100)", 1 },
+	{ "entries", KEY_ENTRIES, "N", 0, "One size of table only", 1 },
+	{ "variant-of", KEY_VARIANT, "LIBRARY", 0,
+	  "Also lookups of another build of the library beside ours, over 20 rounds", 1 },
+	{ 0 }
+};
+
+static const struct argp argp = {
+	.options = options,
+	.parser = parse,
+	.doc = "Lookup and replace beside liburcu's rculfhash and an unsynchronised table, in one run."
+	       "\vRatio is the peer's time by ours: above 1 we are faster. Two workers are two"
+	       " processes for us and two threads for the peer; times are wall time by the operations"
+	       " of one worker.\n\n"
+	       "Exit status: 0 fine, 1 a value read was wrong, 2 usage, 3 a table could not be made or"
+	       " a worker failed.",
+};
+
+void bench_options_parse(int argc, char **argv, struct bench_plan *ret_plan)
+{
+	struct request request = { .mode = MODE_QUICK };
+
+	argp_program_version = bench_library_version();
+	argp_err_exit_status = EXIT_USAGE;
+	if (argp_parse(&argp, argc, argv, 0, NULL, &request) != 0)
+		exit(EXIT_USAGE);
+	*ret_plan = request.plan;
+}
