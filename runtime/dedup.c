@@ -194,9 +194,10 @@ int fnd_dedup_claim(struct fnd_dedup *d, const void *key, size_t key_bytes, cons
 	int r;
 
 	if (!key || key_bytes < 1 || key_bytes > FND_DEDUP_KEY_MAX || (event_bytes && !event))
-		return -EINVAL;
+		return fnd_error_set(EINVAL, "a key has 1 to %d bytes", FND_DEDUP_KEY_MAX);
 	if (event_bytes > FND_DEDUP_EVENT_MAX)
-		return -E2BIG;
+		return fnd_error_set(E2BIG, "an event has %zu bytes, at most %d", event_bytes,
+				     FND_DEDUP_EVENT_MAX);
 	c.value.e = (struct entry){ .first_ns = wall_ns(), .event_bytes = (uint32_t)event_bytes };
 	r = suppress(d, key, key_bytes, c.value.e.first_ns, window_ns);
 	if (r > 0) {

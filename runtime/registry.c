@@ -11,7 +11,6 @@
 #include <foundation/registry.h>
 
 #include <errno.h>
-#include <msgpack.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -51,27 +50,86 @@ static int name_check(const char *name)
 {
 	size_t n = name ? strnlen(name, FND_AGENT_NAME_MAX + 1) : 0;
 
-	return n >= 1 && n <= FND_AGENT_NAME_MAX ? (int)n : -EINVAL;
+	if (n >= 1 && n <= FND_AGENT_NAME_MAX)
+		return (int)n;
+	return fnd_error_set(EINVAL, "an agent's name has 1 to %d bytes", FND_AGENT_NAME_MAX);
 }
 
-/* One msgpack map and nothing behind it, nested at most as deep as the unpacker allows. */
-static int metadata_check(const void *p, size_t n)
+/* Payload bytes and objects that follow a msgpack object's first byte, whose length field is @len. */
+static void object_size(unsigned int c, uint64_t len, uint64_t *ret_bytes, uint64_t *ret_objects)
 {
-	msgpack_unpacked u;
-	size_t off = 0;
-	int ok;
+	static const unsigned char fixed[] = { 4, 8, 1, 2, 4, 8, 1, 2, 4, 8, 2, 3, 5, 9, 17 }; /* 0xca on */
 
+	*ret_bytes = *ret_objects = 0;
+	if (c >= 0x80 && c <= 0x8f)
+		*ret_objects = 2 * (c & 15u);
+	else if (c >= 0x90 && c <= 0x9f)
+		*ret_objects = c & 15u;
+	else if (c >= 0xa0 && c <= 0xbf)
+		*ret_bytes = c & 31u;
+	else if ((c >= 0xc4 && c <= 0xc6) || (c >= 0xd9 && c <= 0xdb))
+		*ret_bytes = len;
+	else if (c >= 0xc7 && c <= 0xc9)
+		*ret_bytes = len + 1;
+	else if (c >= 0xca && c <= 0xd8)
+		*ret_bytes = fixed[c - 0xca];
+	else if (c == 0xdc || c == 0xdd)
+		*ret_objects = len;
+	else if (c == 0xde || c == 0xdf)
+		*ret_objects = 2 * len;
+}
+
+/* Bytes of the length field behind a first byte. */
+static unsigned int length_bytes(unsigned int c)
+{
+	if (c >= 0xc4 && c <= 0xc9)
+		return 1u << (c - 0xc4) % 3;
+	if (c >= 0xd9 && c <= 0xdb)
+		return 1u << (c - 0xd9);
+	return c >= 0xdc && c <= 0xdf ? 2u << (c & 1) : 0;
+}
+
+/*
+ * One msgpack map and nothing behind it. Objects still owed are counted rather than nested, so nothing is
+ * allocated or recursed into for a size that is only declared; msgpack-c's unpacker would allocate.
+ */
+static int one_map(const unsigned char *p, size_t n)
+{
+	uint64_t owed = 1, bytes, objects;
+	size_t at = 0;
+
+	if (!((p[0] & 0xf0) == 0x80 || p[0] == 0xde || p[0] == 0xdf))
+		return 0;
+	while (owed) {
+		unsigned int c, field;
+		uint64_t len = 0;
+
+		if (at == n || p[at] == 0xc1)
+			return 0;
+		c = p[at++];
+		field = length_bytes(c);
+		if (field > n - at)
+			return 0;
+		for (; field; field--)
+			len = len << 8 | p[at++];
+		object_size(c, len, &bytes, &objects);
+		if (bytes > n - at || owed - 1 + objects > n - at - bytes)
+			return 0; /* an object has a byte at least */
+		at += bytes;
+		owed += objects - 1;
+	}
+	return at == n;
+}
+
+int fnd_metadata_check(const void *p, size_t n)
+{
 	if (n == 0)
 		return 0;
 	if (n > FND_METADATA_MAX)
-		return -E2BIG;
+		return fnd_error_set(E2BIG, "metadata has %zu bytes, at most %d", n, FND_METADATA_MAX);
 	if (!p)
-		return -EINVAL;
-	msgpack_unpacked_init(&u);
-	ok = msgpack_unpack_next(&u, p, n, &off) == MSGPACK_UNPACK_SUCCESS && off == n &&
-	     u.data.type == MSGPACK_OBJECT_MAP;
-	msgpack_unpacked_destroy(&u);
-	return ok ? 0 : -EINVAL;
+		return fnd_error_set(EINVAL, "metadata of %zu bytes at no address", n);
+	return one_map(p, n) ? 0 : fnd_error_set(EINVAL, "metadata is not one msgpack map");
 }
 
 int fnd_registry_open(struct fnd_segment *seg, uint64_t capacity, struct fnd_registry **ret_reg)
@@ -212,7 +270,8 @@ static int run(struct fnd_registry *reg, const char *name, size_t n, struct chan
 		if (c->result != -EEXIST && c->result != -EPERM)
 			return c->result;
 		if (!dead(reg, &c->holder))
-			return c->result;
+			return fnd_error_set(c->result, "agent %s is held by pid %u", name,
+					     c->holder.pid);
 		c->judged = c->holder;
 		c->have_judged = 1;
 	}
@@ -233,11 +292,13 @@ int fnd_registry_register(struct fnd_registry *reg, const char *name, uint32_t o
 			  const void *metadata, size_t metadata_bytes, unsigned int flags)
 {
 	struct change c = { .kind = REGISTER, .force = flags & FND_REGISTER_TAKE };
-	int n = name_check(name), err = metadata_check(metadata, metadata_bytes);
+	int n = name_check(name), err = fnd_metadata_check(metadata, metadata_bytes);
 	unsigned int swept;
 
-	if (n < 0 || err || flags & ~FND_REGISTER_TAKE)
-		return n < 0 ? n : err ? err : -EINVAL;
+	if (n < 0 || err)
+		return n < 0 ? n : err;
+	if (flags & ~FND_REGISTER_TAKE)
+		return fnd_error_set(EINVAL, "unknown flags %#x", flags);
 	err = owner_find(reg, owner_pid, &c.value.e.owner);
 	if (err)
 		return err;
@@ -258,8 +319,10 @@ int fnd_registry_unregister(struct fnd_registry *reg, const char *name, unsigned
 	struct change c = { .kind = UNREGISTER, .force = flags & FND_UNREGISTER_FORCE };
 	int n = name_check(name), err;
 
-	if (n < 0 || flags & ~FND_UNREGISTER_FORCE)
-		return -EINVAL;
+	if (n < 0)
+		return n;
+	if (flags & ~FND_UNREGISTER_FORCE)
+		return fnd_error_set(EINVAL, "unknown flags %#x", flags);
 	err = owner_find(reg, 0, &c.value.e.owner);
 	if (!err)
 		err = run(reg, name, (size_t)n, &c);
@@ -272,7 +335,7 @@ int fnd_registry_update(struct fnd_registry *reg, const char *name, const void *
 			size_t metadata_bytes)
 {
 	struct change c = { .kind = UPDATE };
-	int n = name_check(name), err = metadata_check(metadata, metadata_bytes);
+	int n = name_check(name), err = fnd_metadata_check(metadata, metadata_bytes);
 	struct fnd_agent a;
 
 	if (n < 0 || err)

@@ -109,6 +109,7 @@ int fnd_region_publish(struct fnd_segment *seg, struct fnd_shm_table *desc, uint
 		return err;
 	memset(seg->base + off + sizeof(struct fnd_shm_span), 0,
 	       fnd_region_bytes(extents, 0) - sizeof(struct fnd_shm_span));
+	fnd_store_relaxed(&desc->growths, n);
 	fnd_store_relaxed(&desc->region_off[n], off);
 	fnd_store_relaxed(&desc->region_extents[n], extents);
 	fnd_store_release(&desc->regions, n + 1); /* [AR-1] pairs with region_count */
@@ -207,7 +208,9 @@ static bool batch_take(struct fnd_table *t, struct fnd_shm_shard *sh)
 	}
 	if (!oldest)
 		return false;
-#ifndef FND_MUTANT_NO_GRACE_PERIOD
+#ifdef FND_MUTANT_NO_GRACE_PERIOD
+	(void)t;
+#else
 	/* [GP-5] pairs with advance: the readers that could have reached it have ended */
 	if (oldest->stamp == 0 || oldest->stamp >= fnd_load_acquire(&t->seg->hdr->safe))
 		return false;

@@ -8,7 +8,7 @@
 
 static __thread char detail[256];
 
-int fnd_fail(int err, const char *fmt, ...)
+int fnd_error_set(int err, const char *fmt, ...)
 {
 	va_list ap;
 	int saved = errno;
@@ -17,7 +17,7 @@ int fnd_fail(int err, const char *fmt, ...)
 	vsnprintf(detail, sizeof(detail), fmt, ap);
 	va_end(ap);
 	errno = saved;
-	return -err;
+	return err > 0 ? -err : err;
 }
 
 const char *fnd_error_detail(void)

@@ -5,7 +5,7 @@
 
 #include <foundation/error.h>
 
-/* Stores the detail of this thread's failure and returns -err. @err is positive. */
-__attribute__((format(printf, 2, 3), visibility("hidden"))) int fnd_fail(int err, const char *fmt, ...);
+/* Stores the detail of this thread's failure and returns -err. */
+#define fnd_fail fnd_error_set
 
 #endif

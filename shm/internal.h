@@ -144,6 +144,8 @@ FND_HIDDEN void fnd_thread_reap(struct fnd_segment *seg, uint32_t index, uint64_
 FND_HIDDEN void fnd_attachments_lock(void);
 FND_HIDDEN void fnd_attachments_unlock(void);
 FND_HIDDEN struct fnd_segment *fnd_attachment_find(uint64_t id);
+FND_HIDDEN int fnd_forked_error(void);
+FND_HIDDEN void fnd_printable(char *text);
 FND_HIDDEN void fnd_thread_describe(struct fnd_segment *seg, uint32_t index, char *buf, size_t len);
 
 static inline bool fnd_forked(const struct fnd_segment *seg)
@@ -169,7 +171,7 @@ static inline int fnd_thread_self(struct fnd_segment *seg, struct fnd_thread **r
 		*ret_th = th;
 		return 0;
 	}
-	return fnd_forked(seg) ? -FND_E_FORKED : fnd_thread_enter(seg, ret_th);
+	return fnd_forked(seg) ? fnd_forked_error() : fnd_thread_enter(seg, ret_th);
 }
 
 /* --- epoch.c: cross-process RCU ------------------------------------------------------------------- */

@@ -39,7 +39,7 @@ static uint32_t owner_index(uint32_t w)
 	return w >> 20;
 }
 
-static uint32_t owner_gen18(uint32_t w)
+static inline uint32_t owner_gen18(uint32_t w)
 {
 	return w >> 2 & 0x3ffff;
 }

@@ -48,18 +48,6 @@ static int take_over(struct fnd_segment *seg)
 	return 0;
 }
 
-/* The mutable words a header check cannot vouch for. */
-static int check_running(const struct fnd_shm_header *h, uint64_t file_bytes)
-{
-	if (h->brk < h->span_off || h->brk > file_bytes)
-		return fnd_fail(FND_E_CORRUPT, "brk is %llu, the file has %llu bytes: it was truncated",
-				(unsigned long long)h->brk, (unsigned long long)file_bytes);
-	if (h->epoch == 0 || h->safe == 0 || h->safe > h->epoch || h->epoch >> 48)
-		return fnd_fail(FND_E_CORRUPT, "epoch is %llu, safe is %llu",
-				(unsigned long long)h->epoch, (unsigned long long)h->safe);
-	return 0;
-}
-
 /* After the slot is claimed: is the segment still there to be attached to? */
 static int settle(struct fnd_segment *seg)
 {
@@ -112,23 +100,17 @@ static int map_and_join(int fd, const struct fnd_shm_header *h, const char *name
 	return 0;
 }
 
-static int check_file(int fd, const struct stat *st, struct fnd_shm_header *h, bool *ret_takeover)
+static int check_file(int fd, struct fnd_shm_header *h, bool *ret_takeover)
 {
-	int err = fnd_header_read(fd, h);
+	int err = fnd_segment_look(fd, h);
 
-	if (!err)
-		err = fnd_header_check_fixed(h, (uint64_t)st->st_size);
-	if (!err)
-		err = check_running(h, (uint64_t)st->st_size);
 	if (err)
 		return err;
 	err = fnd_home_compare(h);
 	*ret_takeover = false;
 	if ((err == -FND_E_PIDNS || err == -FND_E_DIRTY) && fnd_lease_take(fd)) {
 		*ret_takeover = true;
-		err = fnd_header_read(fd, h); /* once more, now that nobody can change it */
-		if (!err)
-			err = fnd_header_check_fixed(h, (uint64_t)st->st_size);
+		err = fnd_segment_look(fd, h); /* once more, now that nobody can change it */
 	}
 	return err;
 }
@@ -156,7 +138,7 @@ static int attach(const char *name, const struct fnd_attach_options *opt, struct
 		*ret_seg = seg;
 		return 0;
 	}
-	err = check_file(fd, &st, &h, &takeover);
+	err = check_file(fd, &h, &takeover);
 	if (err) {
 		close(fd);
 		return err;

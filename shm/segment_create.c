@@ -107,7 +107,7 @@ static int name_taken(const char *name)
 	err = fnd_header_read(fd, &h);
 	close(fd);
 	if (!err && h.magic != FND_MAGIC)
-		return fnd_fail(FND_E_FOREIGN, "the name %s is taken by a file that is not a segment", name);
+		err = fnd_header_check_fixed(&h, (uint64_t)st.st_size);
 	return err ? err : fnd_fail(EEXIST, "segment %s exists", name);
 }
 

@@ -21,6 +21,7 @@ static int look_for_participants(struct fnd_segment *seg)
 		if (fnd_slot_state(w) == FND_SLOT_FREE || fnd_process_slot_dead(seg, i, w, true))
 			continue;
 		memcpy(comm, seg->process[i].comm, 16);
+		fnd_printable(comm);
 		return fnd_fail(EBUSY, "pid %u (%s) is attached", fnd_slot_id(w), comm);
 	}
 	return 0;
@@ -35,11 +36,12 @@ static int look_from_outside(int fd)
 	return 0;
 }
 
-static int mark(struct fnd_segment *seg)
+/* A killed destroyer whose pid has a new owner looks alive: force goes over it. */
+static int mark(struct fnd_segment *seg, unsigned int flags)
 {
 	uint64_t me = seg->identity.pid, other = fnd_load_relaxed(&seg->hdr->destroying);
 
-	if (other && other != me && other <= UINT32_MAX &&
+	if (other && other != me && other <= UINT32_MAX && !(flags & FND_DESTROY_FORCE) &&
 	    fnd_evidence_claiming((uint32_t)other) != FND_PROVEN_DEAD)
 		return fnd_fail(EBUSY, "pid %llu is destroying it", (unsigned long long)other);
 	fnd_exchange(&seg->hdr->destroying, me); /* [SG-2] pairs with settle() */
@@ -75,7 +77,7 @@ static int destroy_sound(int fd, const struct fnd_shm_header *h, const char *nam
 		close(fd);
 		return err;
 	}
-	err = mark(seg);
+	err = mark(seg, flags);
 	if (!err) {
 		busy = look_for_participants(seg);
 		err = busy && !(flags & FND_DESTROY_FORCE) ? busy : remove_name(uid, name, st);
@@ -95,15 +97,13 @@ int fnd_segment_destroy(const char *name, unsigned int flags)
 	int fd, err;
 
 	if (flags & ~FND_DESTROY_FORCE)
-		return -EINVAL;
+		return fnd_fail(EINVAL, "unknown flags %#x", flags);
 	err = fnd_name_parse(name, &uid, base);
 	if (!err)
 		err = fnd_segment_open_file(name, O_RDWR, &fd, &st);
 	if (err)
 		return err;
-	err = fnd_header_read(fd, &h);
-	if (!err)
-		err = fnd_header_check_fixed(&h, (uint64_t)st.st_size);
+	err = fnd_segment_look(fd, &h);
 	if (!err)
 		return destroy_sound(fd, &h, base, uid, &st, flags);
 	close(fd);

@@ -15,6 +15,7 @@
 
 #include "header.h"
 #include "internal.h"
+#include "name.h"
 #include "probe.h"
 #include "segment_map.h"
 
@@ -82,6 +83,31 @@ struct fnd_segment *fnd_attachment_share(uint64_t dev, uint64_t ino)
 		}
 	}
 	return NULL;
+}
+
+/* The mutable words a header check cannot vouch for. */
+static int check_running(const struct fnd_shm_header *h, uint64_t file_bytes)
+{
+	if (h->brk < h->span_off || h->brk > file_bytes)
+		return fnd_fail(FND_E_CORRUPT, "brk is %llu, the file has %llu bytes: it was truncated",
+				(unsigned long long)h->brk, (unsigned long long)file_bytes);
+	if (h->epoch == 0 || h->safe == 0 || h->safe > h->epoch || h->epoch >> 48)
+		return fnd_fail(FND_E_CORRUPT, "epoch is %llu, safe is %llu",
+				(unsigned long long)h->epoch, (unsigned long long)h->safe);
+	return 0;
+}
+
+int fnd_segment_look(int fd, struct fnd_shm_header *ret_h)
+{
+	int err = fnd_header_read(fd, ret_h);
+	struct stat st;
+
+	if (err)
+		return err;
+	if (fstat(fd, &st) != 0) /* after the header: the file only grows, and brk with it */
+		return -errno;
+	err = fnd_header_check_fixed(ret_h, (uint64_t)st.st_size);
+	return err ? err : check_running(ret_h, (uint64_t)st.st_size);
 }
 
 static int map_fork_mark(struct fnd_segment *seg)

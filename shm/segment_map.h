@@ -10,6 +10,8 @@
 /* A handle on an open segment file whose header @h was checked. Takes no slot. Owns @fd on success. */
 FND_HIDDEN int fnd_segment_map(int fd, const struct fnd_shm_header *h, const char *name, uint32_t uid,
 			       struct fnd_segment **ret_seg);
+/* A private copy of the header, checked, the words that change while running included. */
+FND_HIDDEN int fnd_segment_look(int fd, struct fnd_shm_header *ret_h);
 /* Frees the handle, closes the file; gives no slot back. */
 FND_HIDDEN void fnd_segment_unmap(struct fnd_segment *seg);
 /* Registers for membarrier, claims a participant slot, enters the list of attachments. */

@@ -332,7 +332,7 @@ int fnd_thread_enter(struct fnd_segment *seg, struct fnd_thread **ret_th)
 		return fnd_fail(ENOMEM, "no thread-specific key is left in this process");
 	th = calloc(1, sizeof(*th));
 	if (!th)
-		return -ENOMEM;
+		return fnd_fail(ENOMEM, "no memory for a thread's state");
 	th->index = thread_claim(seg, tid, &th->gen);
 	if (!th->index) {
 		reap_dead_threads(seg, true);
@@ -437,12 +437,25 @@ int fnd_segment_reap(struct fnd_segment *seg, unsigned int *ret_reaped)
 	return 0;
 }
 
+int fnd_forked_error(void)
+{
+	return fnd_fail(FND_E_FORKED, "a handle of the parent process: call fnd_segment_attach in the child");
+}
+
+/* Another process's bytes, for a message. */
+void fnd_printable(char *text)
+{
+	for (char *c = text; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+}
+
 /* --- who is who ----------------------------------------------------------------------------------- */
 
 int fnd_segment_self(struct fnd_segment *seg, struct fnd_participant *ret_self)
 {
 	if (fnd_forked(seg))
-		return -FND_E_FORKED;
+		return fnd_forked_error();
 	ret_self->pid = seg->identity.pid;
 	ret_self->slot = seg->self_slot;
 	ret_self->generation = seg->self_gen;
@@ -454,7 +467,7 @@ int fnd_segment_participant(struct fnd_segment *seg, uint32_t pid, struct fnd_pa
 	uint32_t high;
 
 	if (fnd_forked(seg))
-		return -FND_E_FORKED;
+		return fnd_forked_error();
 	if (pid == seg->identity.pid)
 		return fnd_segment_self(seg, ret_who);
 	high = fnd_load_acquire(&seg->hdr->process_high); /* [SL-2] */
@@ -504,9 +517,7 @@ void fnd_thread_describe(struct fnd_segment *seg, uint32_t index, char *buf, siz
 		return;
 	}
 	memcpy(comm, seg->process[slot].comm, 16);
-	for (char *c = comm; *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
+	fnd_printable(comm);
 	snprintf(buf, len, "pid %u (%s), thread %u",
 		 fnd_slot_id(fnd_load_relaxed(&seg->process[slot].word)), comm, fnd_slot_id(w));
 }

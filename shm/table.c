@@ -433,6 +433,7 @@ int fnd_table_stats_read(struct fnd_table *t, struct fnd_table_stats *ret_stats)
 		if (bump >> 32 && (uint32_t)bump <= t->extent_records)
 			s.allocated -= t->extent_records - (uint32_t)bump;
 	}
+	s.growths += fnd_load_relaxed(&t->desc->growths);
 	s.bytes = span_bytes(t->seg, t->number);
 	*ret_stats = s;
 	return 0;

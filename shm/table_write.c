@@ -2,8 +2,8 @@
 /*
  * Changing a table: one shard lock, one committing store.
  *
- * No system call is made under the lock. What a change lacks (a grace period, an extent, a larger index)
- * is fetched with the lock dropped, then the change starts anew.
+ * Memory is backed and grace periods are waited for with the lock dropped; then the change starts anew. The
+ * one thing that may sleep under it is hdr->lock, for the moment an index takes its span.
  */
 #include <errno.h>
 #include <stdio.h>

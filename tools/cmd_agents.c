@@ -176,6 +176,8 @@ static json_t *metadata_json(const struct agent *agent)
 {
 	json_t *j;
 
+	if (fnd_metadata_check(agent->metadata, agent->fixed.metadata_bytes))
+		return json_null(); /* damaged */
 	if (agent->fixed.metadata_bytes == 0)
 		return json_object(); /* how the registry keeps the empty map */
 	j = tool_json_msgpack(agent->metadata, agent->fixed.metadata_bytes);

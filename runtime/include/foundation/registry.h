@@ -40,6 +40,16 @@ struct fnd_agent {
 	unsigned char metadata[FND_METADATA_MAX];
 };
 
+/**
+ * fnd_metadata_check - are these bytes one whole msgpack map, or none at all?
+ *
+ * Looks at declared sizes only as far as the bytes go: safe on bytes from a segment or a file.
+ *
+ * Returns: 0, -EINVAL, -E2BIG (above FND_METADATA_MAX). Context: any thread. Progress and cost: one pass.
+ * Ordering: none. If I die: nothing to repair.
+ */
+FND_API int fnd_metadata_check(const void *metadata, size_t metadata_bytes);
+
 #define FND_REGISTER_TAKE 1u /* take the name from a live owner */
 
 /**

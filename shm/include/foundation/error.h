@@ -51,6 +51,15 @@ FND_API const char *fnd_strerror(int err);
  */
 FND_API const char *fnd_error_detail(void);
 
+/**
+ * fnd_error_set - store a detail for the calling thread: for layers and bindings on top of this library.
+ * @err: the code, positive or negative. @fmt: as printf's; the text is cut at 255 bytes. "": no detail.
+ *
+ * Returns: -|@err|. Context: any thread; not from a signal handler. Ordering: none.
+ * If I die: nothing to repair.
+ */
+FND_API int fnd_error_set(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
 /** fnd_version - the library's version as "major.minor.patch". Returns a constant string. */
 FND_API const char *fnd_version(void);
 

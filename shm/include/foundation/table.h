@@ -10,8 +10,8 @@
  *  A. insert, replace, upsert and delete become visible by one 8-byte store: a killed writer's last
  *     operation happened whole or not at all.
  *  B. lookups take no lock and make no system call; they see the record as some writer published it.
- *  C. up to the capacity an insert never fails for want of room; past it growth is best effort, unless
- *     the table is fixed.
+ *  C. up to the capacity an insert never fails for want of room, as long as readers end their sections;
+ *     past it growth is best effort, unless the table is fixed.
  *  D. a call that waits, waits for a bounded time (fnd_attach_options.lock_timeout_ms).
  * Progress: lookups are wait-free, writers block each other per shard and recover from the dead.
  *
@@ -33,7 +33,7 @@ struct fnd_table; /* this process's handle; valid until closed or the segment is
 #define FND_KEY_MAX 255
 #define FND_VALUE_MAX 65536
 
-#define FND_TABLE_FIXED 1u /* never grow past the capacity: the next insert is -ENOSPC */
+#define FND_TABLE_FIXED 1u /* never grow: at the capacity an insert is -ENOSPC (inserts that race may pass it by one each) */
 #define FND_TABLE_OWNED 2u /* values begin with a struct fnd_owner */
 
 /* The first bytes of a value in a table made with FND_TABLE_OWNED. slot 0: an orphan. */
