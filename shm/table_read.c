@@ -76,10 +76,9 @@ static inline void copy_value(char *to, const char *from, size_t n)
 }
 
 static inline __attribute__((always_inline)) int copy_out(struct fnd_table *t, const void *key,
-							   size_t key_bytes, void *buf, size_t buf_bytes,
-							   size_t *ret_bytes)
+							   size_t key_bytes, uint64_t hash, void *buf,
+							   size_t buf_bytes, size_t *ret_bytes)
 {
-	uint64_t hash = hash_of(t, key, key_bytes);
 	struct fnd_shm_record *r = find_record(t, key, key_bytes, hash);
 	uint32_t bytes;
 
@@ -105,7 +104,7 @@ static __attribute__((noinline)) int copy_out_timed(struct fnd_table *t, struct 
 	int err;
 
 	fnd_section_begin(t->seg, th);
-	err = copy_out(t, key, key_bytes, buf, buf_bytes, ret_bytes);
+	err = copy_out(t, key, key_bytes, hash_of(t, key, key_bytes), buf, buf_bytes, ret_bytes);
 	fnd_section_end(th);
 	if (due)
 		fnd_sample_end(t->seg, th, t->number, FND_OP_LOOKUP, from);
@@ -135,9 +134,80 @@ int fnd_table_lookup(struct fnd_table *t, const void *key, size_t key_bytes, voi
 	if (fnd_unlikely(!th || !key_valid(t, key, key_bytes) || fnd_sampling(t->seg)))
 		return lookup_rare(t, key, key_bytes, buf, buf_bytes, ret_bytes);
 	fnd_section_begin(t->seg, th);
-	err = copy_out(t, key, key_bytes, buf, buf_bytes, ret_bytes);
+	err = copy_out(t, key, key_bytes, hash_of(t, key, key_bytes), buf, buf_bytes, ret_bytes);
 	fnd_section_end(th);
 	return err;
+}
+
+/* --- batches -------------------------------------------------------------------------------------- */
+
+#define BATCH 16u
+
+/* The first bucket of a hash, NULL when the index word is damaged: the lookup itself will say so. */
+static inline struct fnd_shm_bucket *bucket_ahead(struct fnd_table *t, uint64_t hash)
+{
+	uint64_t word = fnd_load_acquire(&t->index[fnd_shard_of(t, hash)]); /* [IX-1] */
+	uint64_t off = (word & ~63ULL) + sizeof(struct fnd_shm_span);
+	uint32_t log2 = (uint32_t)(word & 63);
+
+	if (log2 > FND_INDEX_LOG2_MAX || !fnd_backed(t->seg, off, sizeof(struct fnd_shm_bucket) << log2))
+		return NULL;
+	return fnd_bucket_of((struct fnd_shm_bucket *)(t->seg->base + off), log2, t->shard_bits, hash);
+}
+
+/* Fetch the record that is probably meant. A prefetch of a wild address does nothing. */
+static inline void record_ahead(const struct fnd_table *t, const struct fnd_shm_bucket *b, uint64_t hash)
+{
+	unsigned int m = fnd_bucket_match(b, hash);
+
+	if (m) {
+		/* relaxed: a hint */
+		uint64_t w = fnd_load_relaxed(&b->slot[FND_MATCH_SLOT(m)]) & FND_OFF_MASK;
+
+		__builtin_prefetch(t->seg->base + w);
+		__builtin_prefetch(t->seg->base + w + FND_LINE);
+	}
+}
+
+static int lookup_some(struct fnd_table *t, struct fnd_thread *th, struct fnd_lookup *l, size_t n)
+{
+	struct fnd_shm_bucket *bucket[BATCH];
+	uint64_t hash[BATCH];
+	int found = 0;
+
+	fnd_section_begin(t->seg, th);
+	for (size_t i = 0; i < n; i++) {
+		bucket[i] = NULL;
+		if (!key_valid(t, l[i].key, l[i].key_bytes))
+			continue;
+		hash[i] = hash_of(t, l[i].key, l[i].key_bytes);
+		bucket[i] = bucket_ahead(t, hash[i]);
+		__builtin_prefetch(bucket[i]);
+	}
+	for (size_t i = 0; i < n; i++)
+		if (bucket[i])
+			record_ahead(t, bucket[i], hash[i]);
+	for (size_t i = 0; i < n; i++) {
+		l[i].result = !key_valid(t, l[i].key, l[i].key_bytes) ?
+				      key_refuse(t) :
+				      copy_out(t, l[i].key, l[i].key_bytes, hash[i], l[i].buf,
+					       l[i].buf_bytes, &l[i].value_bytes);
+		found += l[i].result == 0;
+	}
+	fnd_section_end(th);
+	return found;
+}
+
+int fnd_table_lookup_batch(struct fnd_table *t, struct fnd_lookup *batch, size_t n)
+{
+	struct fnd_thread *th;
+	int found = 0, err = fnd_thread_self(t->seg, &th);
+
+	if (err)
+		return err;
+	for (size_t at = 0; at < n; at += BATCH)
+		found += lookup_some(t, th, batch + at, n - at < BATCH ? n - at : BATCH);
+	return found;
 }
 
 int fnd_table_get(struct fnd_table *t, const void *key, size_t key_bytes, struct fnd_view *ret_view)
