@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "header.h"
@@ -98,4 +99,11 @@ bool fnd_lease_take(int fd)
 void fnd_lease_drop(int fd)
 {
 	fcntl(fd, F_SETLEASE, F_UNLCK);
+}
+
+void fnd_lease_nap(void)
+{
+	struct timespec ts = { 0, 1000000 + (long)((fnd_cycles() >> 4) % 8000000) };
+
+	nanosleep(&ts, NULL);
 }

@@ -18,6 +18,10 @@
 #include "name.h"
 #include "segment_map.h"
 
+/* Naps of 5 ms on average: a crowd that comes to an abandoned segment keeps each other from the lease, and
+ * those behind the first wait for its takeover. */
+#define LEASE_TRIES 80
+
 /* Nobody is there: every slot is a dead one's. A death in here leaves the old home or a torn one, and the
  * next comer takes over again. */
 static int take_over(struct fnd_segment *seg)
@@ -115,27 +119,21 @@ static int check_file(int fd, struct fnd_shm_header *h, bool *ret_takeover)
 	return err;
 }
 
-static int attach(const char *name, const struct fnd_attach_options *opt, struct fnd_segment **ret_seg)
+/* One attempt. -FND_E_PIDNS and -FND_E_DIRTY may pass: somebody else may have it open to take it over. */
+static int attach_once(const char *name, const char *base, uint32_t uid, struct fnd_segment **ret_seg)
 {
-	char base[FND_NAME_MAX + 1];
 	struct fnd_shm_header h;
-	struct fnd_segment *seg;
 	struct stat st;
 	bool takeover;
-	uint32_t uid;
-	int fd, err;
+	int fd, err = fnd_segment_open_file(name, O_RDWR, &fd, &st);
 
-	err = fnd_name_parse(name, &uid, base);
-	if (!err)
-		err = fnd_segment_open_file(name, O_RDWR, &fd, &st);
 	if (err)
 		return err;
 	fnd_attachments_lock();
-	seg = fnd_attachment_share(st.st_dev, st.st_ino);
+	*ret_seg = fnd_attachment_share(st.st_dev, st.st_ino);
 	fnd_attachments_unlock();
-	if (seg) {
+	if (*ret_seg) {
 		close(fd);
-		*ret_seg = seg;
 		return 0;
 	}
 	err = check_file(fd, &h, &takeover);
@@ -143,7 +141,23 @@ static int attach(const char *name, const struct fnd_attach_options *opt, struct
 		close(fd);
 		return err;
 	}
-	err = map_and_join(fd, &h, base, uid, takeover, &seg);
+	return map_and_join(fd, &h, base, uid, takeover, ret_seg);
+}
+
+static int attach(const char *name, const struct fnd_attach_options *opt, struct fnd_segment **ret_seg)
+{
+	char base[FND_NAME_MAX + 1];
+	struct fnd_segment *seg;
+	uint32_t uid;
+	int err = fnd_name_parse(name, &uid, base);
+
+	for (int tries = 0; !err; tries++) {
+		err = attach_once(name, base, uid, &seg);
+		if ((err != -FND_E_PIDNS && err != -FND_E_DIRTY) || tries == LEASE_TRIES)
+			break;
+		err = 0;
+		fnd_lease_nap();
+	}
 	if (err)
 		return err;
 	if (opt && opt->lock_timeout_ms)

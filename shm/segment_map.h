@@ -31,5 +31,7 @@ FND_HIDDEN int fnd_home_compare(const struct fnd_shm_header *h);
 /* Granted only if no process of any namespace has the file open or mapped but through @fd. */
 FND_HIDDEN bool fnd_lease_take(int fd);
 FND_HIDDEN void fnd_lease_drop(int fd);
+/* 1 to 9 ms, at random, with the descriptor closed: let the others have the lease. */
+FND_HIDDEN void fnd_lease_nap(void);
 
 #endif

@@ -45,8 +45,8 @@ struct fnd_segment_options {
 struct fnd_attach_options {
 	size_t size;              /* sizeof(struct fnd_attach_options) */
 	uint32_t flags;           /* none yet: 0 */
-	uint32_t lock_timeout_ms; /* bound of every wait for a lock, 0: 5000; a process that is attached
-				   * already shares its first attachment's */
+	uint32_t lock_timeout_ms; /* bound of every wait for a lock, 0: 5000; of several attachments of one
+				   * process the last that gives one counts */
 };
 
 /**
