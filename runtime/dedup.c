@@ -15,6 +15,7 @@
 #include <time.h>
 
 #define SWEEPS_A_WINDOW 10
+#define SWEEP_PAUSE_MAX_NS 1000000000u
 
 struct fnd_dedup {
 	struct fnd_segment *seg;
@@ -28,6 +29,7 @@ struct fnd_dedup {
 struct entry {
 	uint64_t first_ns;
 	uint64_t suppressed;
+	uint64_t expires_ns; /* by the window it was claimed for; UINT64_MAX: never */
 	uint32_t event_bytes;
 	uint32_t reserved;
 };
@@ -37,7 +39,7 @@ struct entry_max {
 	unsigned char event[FND_DEDUP_EVENT_MAX];
 };
 
-_Static_assert(sizeof(struct entry) == 24, "part of the segment's format");
+_Static_assert(sizeof(struct entry) == 32, "part of the segment's format");
 
 static uint64_t wall_ns(void)
 {
@@ -126,8 +128,12 @@ static enum fnd_modify decide(void *arg, const void *old, size_t old_bytes, cons
 	c->won = 0;
 	if (old && old_bytes >= sizeof(struct entry)) {
 		memcpy(&first, (const char *)old + offsetof(struct entry, first_ns), sizeof(first));
-		if (!expired(first, c->value.e.first_ns, c->window_ns))
+		if (!expired(first, c->value.e.first_ns, c->window_ns)) {
+			struct fnd_view v = { old, old_bytes };
+
+			fnd_view_add(&v, offsetof(struct entry, suppressed), 1); /* [TB-2] */
 			return FND_MODIFY_KEEP;
+		}
 	}
 	c->won = 1;
 	*new_value = &c->value;
@@ -139,7 +145,7 @@ static enum fnd_modify decide(void *arg, const void *old, size_t old_bytes, cons
 
 struct sweep {
 	struct fnd_dedup *d;
-	uint64_t now_ns, window_ns;
+	uint64_t now_ns;
 	unsigned int removed;
 };
 
@@ -147,13 +153,13 @@ static enum fnd_modify drop_expired(void *arg, const void *old, size_t old_bytes
 				    size_t *new_bytes)
 {
 	struct sweep *s = arg;
-	uint64_t first;
+	uint64_t expires;
 
 	(void)new_value, (void)new_bytes;
 	if (!old || old_bytes < sizeof(struct entry))
 		return FND_MODIFY_KEEP;
-	memcpy(&first, (const char *)old + offsetof(struct entry, first_ns), sizeof(first));
-	return expired(first, s->now_ns, s->window_ns) ? FND_MODIFY_DELETE : FND_MODIFY_KEEP;
+	memcpy(&expires, (const char *)old + offsetof(struct entry, expires_ns), sizeof(expires));
+	return expires <= s->now_ns ? FND_MODIFY_DELETE : FND_MODIFY_KEEP;
 }
 
 static int sweep_one(const struct fnd_record *r, void *arg)
@@ -173,11 +179,14 @@ static int sweep_one(const struct fnd_record *r, void *arg)
 /* True when something went. At most a few times a window: a table full of the living stays full. */
 static int sweep(struct fnd_dedup *d, uint64_t now, uint64_t window_ns)
 {
-	struct sweep s = { .d = d, .now_ns = now, .window_ns = window_ns };
+	const uint64_t pause = window_ns / SWEEPS_A_WINDOW < SWEEP_PAUSE_MAX_NS ?
+				       window_ns / SWEEPS_A_WINDOW :
+				       SWEEP_PAUSE_MAX_NS;
+	struct sweep s = { .d = d, .now_ns = now };
 
-	if (window_ns == FND_WINDOW_FOREVER || pthread_mutex_trylock(&d->sweeping) != 0)
+	if (pthread_mutex_trylock(&d->sweeping) != 0)
 		return 0;
-	if (!d->swept_ns || now - d->swept_ns >= window_ns / SWEEPS_A_WINDOW) {
+	if (!d->swept_ns || now - d->swept_ns >= pause) {
 		d->swept_ns = now;
 		fnd_table_iterate(d->table, 0, sweep_one, &s);
 	}
@@ -207,6 +216,9 @@ int fnd_dedup_claim(struct fnd_dedup *d, const void *key, size_t key_bytes, cons
 	if (r < 0)
 		return r;
 	c.window_ns = window_ns;
+	c.value.e.expires_ns = c.value.e.first_ns + window_ns;
+	if (c.value.e.expires_ns < window_ns)
+		c.value.e.expires_ns = UINT64_MAX; /* for ever, or as good as */
 	if (event_bytes)
 		memcpy(c.value.event, event, event_bytes);
 	r = fnd_table_modify(d->table, key, key_bytes, decide, &c);

@@ -91,7 +91,16 @@ int64_t fnd_record_number(struct fnd_table *t, uint64_t off)
 
 struct fnd_shm_record *fnd_record_at(struct fnd_table *t, uint64_t off)
 {
-	return off ? fnd_at(t->seg, off, t->record_bytes) : NULL;
+	struct region r;
+
+	/* Writers go through here: a damaged offset must not make them write outside the table's records. */
+	for (uint32_t i = 0; i < region_count(t) && region_open(t, i, &r); i++) {
+		uint64_t bytes = (uint64_t)r.extents * t->extent_bytes;
+
+		if (off >= r.base && off - r.base <= bytes - t->record_bytes && off % 8 == 0)
+			return (struct fnd_shm_record *)(t->seg->base + off);
+	}
+	return NULL;
 }
 
 int fnd_region_publish(struct fnd_segment *seg, struct fnd_shm_table *desc, uint32_t number,
@@ -110,6 +119,9 @@ int fnd_region_publish(struct fnd_segment *seg, struct fnd_shm_table *desc, uint
 	memset(seg->base + off + sizeof(struct fnd_shm_span), 0,
 	       fnd_region_bytes(extents, 0) - sizeof(struct fnd_shm_span));
 	fnd_store_relaxed(&desc->growths, n);
+#ifdef FND_MUTANT_REGION_COUNT_FIRST
+	fnd_store_release(&desc->regions, n + 1);
+#endif
 	fnd_store_relaxed(&desc->region_off[n], off);
 	fnd_store_relaxed(&desc->region_extents[n], extents);
 	fnd_store_release(&desc->regions, n + 1); /* [AR-1] pairs with region_count */
@@ -127,10 +139,10 @@ static bool extent_free_somewhere(struct fnd_table *t)
 	return false;
 }
 
-/* Half as much again, or whatever smaller piece there is room for. */
+/* Half as much again, later as much again, or whatever smaller piece there is room for. */
 int fnd_region_add(struct fnd_table *t, struct fnd_thread *th)
 {
-	uint32_t extents = fnd_extents(t) / 2 + 1;
+	uint32_t extents = region_count(t) < 3 ? fnd_extents(t) / 2 + 1 : fnd_extents(t);
 	int err = -ENOSPC;
 
 	for (; extents; extents /= 2) {
@@ -167,10 +179,15 @@ static bool extent_claim(struct fnd_table *t, uint32_t shard)
 
 	for (uint32_t i = 0; i < region_count(t) && region_open(t, i, &r); i++) {
 		for (uint32_t k = 0; k < r.extents; k++) {
+#ifdef FND_MUTANT_BUMP_BEFORE_CLAIM
+			if (fnd_load_relaxed(&r.owner[k]) == 0)
+				fnd_store_relaxed(&sh->bump, (uint64_t)(before + k + 1) << 32);
+#endif
 			/* [AR-2] one shard wins; dying here leaves its records in no list: retired by a repair */
 			if (fnd_load_relaxed(&r.owner[k]) != 0 || !fnd_cas(&r.owner[k], 0, shard + 1))
 				continue;
 			fnd_store_relaxed(&sh->bump, (uint64_t)(before + k + 1) << 32); /* under the lock */
+			fnd_store_relaxed(&sh->extents, sh->extents + 1);
 			return true;
 		}
 		before += r.extents;
@@ -223,6 +240,37 @@ static bool batch_take(struct fnd_table *t, struct fnd_shm_shard *sh)
 	return true;
 }
 
+void fnd_shard_collect(struct fnd_table *t, struct fnd_shm_shard *sh)
+{
+	uint64_t safe = fnd_load_acquire(&t->seg->hdr->safe); /* [GP-5] */
+
+	for (unsigned int i = 0; i < FND_BATCHES; i++) {
+		struct fnd_shm_batch *b = &sh->batch[i];
+		struct fnd_shm_record *last = NULL;
+		uint64_t off = b->head;
+
+		if (!off || b->stamp == 0 || b->stamp >= safe)
+			continue;
+		for (uint64_t n = 0; off && n < b->count; n++) {
+			struct fnd_shm_record *r = fnd_record_at(t, off);
+
+			if (!r)
+				break;
+			last = r;
+			off = (uint64_t)fnd_load_relaxed(&r->next) << 3;
+		}
+		if (!last || off) /* damaged, or its count is: left to a repair */
+			continue;
+		fnd_store_relaxed(&last->next, (uint32_t)(sh->free_head >> 3));
+		fnd_compiler_barrier(); /* until the next store the free list hangs on both: told by a mark */
+		fnd_store_relaxed(&sh->free_head, b->head);
+		fnd_store_relaxed(&sh->free_count, sh->free_count + b->count);
+		fnd_store_relaxed(&sh->retired, sh->retired - b->count);
+		fnd_compiler_barrier(); /* equal heads tell a repair */
+		fnd_store_relaxed(&b->head, 0);
+	}
+}
+
 /* How much may lie retired before an empty free list asks for a grace period rather than for memory. */
 static uint64_t patience(const struct fnd_table *t, const struct fnd_shm_shard *sh)
 {
@@ -230,6 +278,14 @@ static uint64_t patience(const struct fnd_table *t, const struct fnd_shm_shard *
 
 	few = few < 4 ? 4 : few > 64 ? 64 : few;
 	return sh->live / 4 > few ? sh->live / 4 : few;
+}
+
+/* A fixed table has what its capacity needs and no more: a shard whose garbage waits for a reader must not
+ * take the extents that others need for their records. */
+static bool over_quota(struct fnd_table *t, const struct fnd_shm_shard *sh)
+{
+	return t->flags & FND_TABLE_FIXED && sh->retired > patience(t, sh) &&
+	       sh->extents >= fnd_load_relaxed(&t->desc->region_extents[0]) / t->shards; /* never changes */
 }
 
 int fnd_record_alloc(struct fnd_table *t, uint32_t shard, bool last, uint64_t *ret_off)
@@ -259,6 +315,8 @@ int fnd_record_alloc(struct fnd_table *t, uint32_t shard, bool last, uint64_t *r
 			return last ? -FND_E_GARBAGE : -EAGAIN;
 		if (bump_take(t, sh, ret_off))
 			return 0;
+		if (over_quota(t, sh))
+			return last ? -FND_E_GARBAGE : -EAGAIN;
 		if (extent_claim(t, shard))
 			continue;
 		return !last && sh->retired ? -EAGAIN : -ENOSPC;
@@ -284,6 +342,15 @@ void fnd_record_retire(struct fnd_table *t, struct fnd_shm_shard *sh, uint64_t o
 
 	if (!r)
 		return;
+#ifdef FND_MUTANT_HEAD_BEFORE_NEXT
+	uint64_t was = sh->open_head;
+
+	fnd_store_relaxed(&sh->open_head, off);
+	fnd_store_relaxed(&r->next, (uint32_t)(was >> 3));
+	fnd_store_relaxed(&sh->open_count, sh->open_count + 1);
+	fnd_store_relaxed(&sh->retired, sh->retired + 1);
+	return;
+#endif
 	fnd_store_relaxed(&r->next, (uint32_t)(fnd_load_relaxed(&sh->open_head) >> 3));
 	fnd_compiler_barrier(); /* linked before it is the head, for a survivor */
 	fnd_store_relaxed(&sh->open_head, off);
@@ -308,6 +375,9 @@ void fnd_shard_stamp(struct fnd_table *t, uint32_t shard, bool all)
 
 		if (b->head)
 			continue;
+#ifdef FND_MUTANT_HEAD_BEFORE_STAMP
+		fnd_store_relaxed(&b->head, sh->open_head);
+#endif
 		/* [GP-6] pairs with fnd_unlock of the sections that unlinked them */
 		fnd_store_relaxed(&b->stamp, fnd_load_acquire(&t->seg->hdr->epoch));
 		fnd_store_relaxed(&b->count, sh->open_count);

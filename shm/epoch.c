@@ -78,18 +78,13 @@ static uint64_t scan_readers(struct fnd_segment *seg, uint64_t m, uint32_t *ret_
 static void look_at_blocker(struct fnd_segment *seg, uint32_t index)
 {
 	uint64_t now = fnd_cycles();
-	uint64_t w;
 
 	/* relaxed: two threads may both look, which is harmless */
 	if (now - fnd_load_relaxed(&seg->stall_checked_at) < STALL_CYCLES)
 		return;
 	fnd_store_relaxed(&seg->stall_checked_at, now);
-	w = fnd_load_acquire(&seg->thread[index].word); /* [SL-2] */
-	if (fnd_slot_state(w) == FND_SLOT_FREE ||
-	    !fnd_thread_slot_dead(seg, index, fnd_slot_gen(w) & 0x3ffff, true))
-		return;
-	fnd_thread_reap(seg, index, w);
-	fnd_reap_all(seg, false);
+	if (fnd_thread_reap_dead(seg, index, true))
+		fnd_reap_all(seg, false);
 }
 
 /* One grace period attempt. *ret_epoch is E, *ret_blocker the thread slot that is behind it, or 0. */
@@ -186,6 +181,9 @@ int fnd_read_begin(struct fnd_segment *seg)
 
 	if (fnd_unlikely(err))
 		return err;
+	/* relaxed: own word; the library's own sections nest a few deeper */
+	if (fnd_unlikely((fnd_load_relaxed(&th->slot->epoch) & 0xffff) >= FND_NESTING_MAX))
+		return fnd_fail(EOVERFLOW, "read sections nest %u deep", FND_NESTING_MAX);
 	fnd_section_begin(seg, th);
 	return 0;
 }

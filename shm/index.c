@@ -112,6 +112,9 @@ int fnd_index_put(const struct fnd_index *ix, uint32_t shard_bits, uint64_t hash
 	if (b || used >= ix->overflow)
 		return -ENOSPC;
 	fresh = &ix->bucket[(1ULL << ix->log2) + used];
+#ifdef FND_MUTANT_LINK_BEFORE_FILL
+	fnd_store_release(&last->link, used + 1);
+#endif
 	for (unsigned int i = 1; i < FND_BUCKET_SLOTS; i++)
 		fnd_store_relaxed(&fresh->slot[i], 0); /* relaxed: not linked yet */
 	fnd_store_relaxed(&fresh->link, 0);
@@ -194,8 +197,13 @@ int fnd_index_grow(struct fnd_table *t, struct fnd_thread *th, uint32_t shard, u
 		fnd_store_release(&to.span->use, FND_SPAN_FREE); /* [SP-2] never published */
 		return err;
 	}
+#ifdef FND_MUTANT_INDEX_RETIRED_FIRST
+	fnd_index_retire(t, shard, from.off);
+	fnd_store_release(&t->index[shard], fresh);
+#else
 	fnd_store_release(&t->index[shard], fresh); /* [IX-1] pairs with every reader of the index word */
 	fnd_index_retire(t, shard, from.off);
+#endif
 	fnd_store_relaxed(&t->shard[shard].growths, fnd_load_relaxed(&t->shard[shard].growths) + 1);
 	return 0;
 }

@@ -140,10 +140,11 @@ FND_HIDDEN bool fnd_reap_process(struct fnd_segment *seg, uint32_t slot, uint64_
 FND_HIDDEN bool fnd_thread_slot_dead(struct fnd_segment *seg, uint32_t index, uint32_t gen18, bool deep);
 FND_HIDDEN bool fnd_process_slot_dead(struct fnd_segment *seg, uint32_t slot, uint64_t word, bool deep);
 FND_HIDDEN unsigned int fnd_reap_all(struct fnd_segment *seg, bool deep);
-FND_HIDDEN void fnd_thread_reap(struct fnd_segment *seg, uint32_t index, uint64_t word);
+FND_HIDDEN bool fnd_thread_reap_dead(struct fnd_segment *seg, uint32_t index, bool deep);
 FND_HIDDEN void fnd_attachments_lock(void);
 FND_HIDDEN void fnd_attachments_unlock(void);
 FND_HIDDEN struct fnd_segment *fnd_attachment_find(uint64_t id);
+FND_HIDDEN bool fnd_pid_gone(uint32_t pid);
 FND_HIDDEN int fnd_forked_error(void);
 FND_HIDDEN void fnd_printable(char *text);
 FND_HIDDEN void fnd_thread_describe(struct fnd_segment *seg, uint32_t index, char *buf, size_t len);
@@ -286,7 +287,10 @@ FND_HIDDEN int fnd_record_alloc(struct fnd_table *t, uint32_t shard, bool last, 
 FND_HIDDEN void fnd_record_unalloc(struct fnd_table *t, struct fnd_shm_shard *sh, uint64_t off);
 FND_HIDDEN void fnd_record_retire(struct fnd_table *t, struct fnd_shm_shard *sh, uint64_t off);
 /* At the start of a critical section, before anything is retired in it. */
+/* Moves every batch that may be reused to the free list. */
+FND_HIDDEN void fnd_shard_collect(struct fnd_table *t, struct fnd_shm_shard *sh);
 FND_HIDDEN void fnd_shard_stamp(struct fnd_table *t, uint32_t shard, bool all);
+/* NULL: not within the record memory of this table */
 FND_HIDDEN struct fnd_shm_record *fnd_record_at(struct fnd_table *t, uint64_t off);
 /* Offset of the first record of extent @extent, 0: no such extent. */
 FND_HIDDEN uint64_t fnd_extent_off(struct fnd_table *t, uint32_t extent, uint32_t **ret_owner);
@@ -300,6 +304,8 @@ FND_HIDDEN uint64_t fnd_table_hash(const struct fnd_table *t, const void *key, s
 
 FND_HIDDEN int fnd_table_bind(struct fnd_segment *seg, uint32_t number, struct fnd_table *ret);
 FND_HIDDEN void fnd_directory_repair(struct fnd_segment *seg);
+/* Gives extents nobody uses back to the table's pool, of every shard that is not busy: how many. */
+FND_HIDDEN unsigned int fnd_table_trim(struct fnd_table *t, struct fnd_thread *th);
 FND_HIDDEN int fnd_shard_lock(struct fnd_table *t, struct fnd_thread *th, uint32_t shard);
 FND_HIDDEN int fnd_shard_repair(struct fnd_table *t, uint32_t shard);
 FND_HIDDEN int fnd_shard_check(struct fnd_table *t, uint32_t shard);

@@ -87,7 +87,7 @@ struct fnd_shm_header {
 	uint64_t brk; /* end of the last span */
 	uint32_t lock; /* spans, directory, regions; lock word */
 	uint32_t pad3;
-	uint64_t destroying; /* pid of who is destroying the name, or 0 */
+	uint64_t destroying; /* number of the attempt << 32 | pid of who is destroying the name, or 0 */
 	uint64_t snapshot_generation;
 	uint8_t pad4[32];
 	uint32_t process_high; /* highest slot ever claimed: bounds of every scan */
@@ -221,7 +221,8 @@ struct fnd_shm_shard {
 	uint64_t growths;
 	uint64_t full;
 	uint64_t repairs;
-	uint8_t pad1[32];
+	uint64_t extents; /* owned; a hint between repairs */
+	uint8_t pad1[24];
 };
 
 /* A table's root span: this header, then index[shards], then (64-byte aligned) shard[shards]. */

@@ -128,6 +128,7 @@ const struct fnd_layout_member fnd_layout_members[] = {
 	M(shard, growths),
 	M(shard, full),
 	M(shard, repairs),
+	M(shard, extents),
 	M(shard, pad1),
 	S(shard),
 	M(table, state),

@@ -19,6 +19,8 @@ struct survey {
 	uint32_t shard;
 	uint8_t *seen; /* a bit a record place of the whole table */
 	uint64_t places;
+	uint32_t extents; /* as of the start: the table may grow meanwhile */
+	uint64_t extents_owned;
 	uint64_t live, retired, free_count, allocated;
 	bool mend; /* cut what is damaged, instead of reporting it */
 	int err;
@@ -172,6 +174,11 @@ static void sweep_place(struct survey *s, struct fnd_shm_shard *sh, uint64_t n, 
 		damaged(s, "record place in no list", off);
 		return;
 	}
+#ifdef FND_MUTANT_SWEEP_FREES
+	fnd_record_unalloc(s->t, sh, off);
+	s->free_count++;
+	return;
+#endif
 	fnd_record_retire(s->t, sh, off);
 	s->retired++;
 }
@@ -179,7 +186,7 @@ static void sweep_place(struct survey *s, struct fnd_shm_shard *sh, uint64_t n, 
 static void sweep(struct survey *s, struct fnd_shm_shard *sh)
 {
 	uint64_t bump = fnd_load_relaxed(&sh->bump), off;
-	uint32_t extents = fnd_extents(s->t), er = s->t->extent_records;
+	uint32_t extents = s->extents, er = s->t->extent_records;
 
 	if (bump >> 32 && (bump >> 32 > extents || !owned(s, ((bump >> 32) - 1) * er, &off))) {
 		damaged(s, "newest extent", bump >> 32);
@@ -192,6 +199,7 @@ static void sweep(struct survey *s, struct fnd_shm_shard *sh)
 
 		if (!owned(s, (uint64_t)e * er, &off))
 			continue;
+		s->extents_owned++;
 		for (uint32_t k = 0; k < used; k++)
 			sweep_place(s, sh, (uint64_t)e * er + k, off + (uint64_t)k * s->t->record_bytes);
 	}
@@ -245,7 +253,8 @@ static int survey_begin(struct survey *s, struct fnd_table *t, uint32_t shard, b
 	s->t = t;
 	s->shard = shard;
 	s->mend = mend;
-	s->places = (uint64_t)fnd_extents(t) * t->extent_records;
+	s->extents = fnd_extents(t);
+	s->places = (uint64_t)s->extents * t->extent_records;
 	s->seen = calloc(s->places / 8 + 1, 1);
 	return s->seen ? 0 : -ENOMEM;
 }
@@ -259,14 +268,19 @@ int fnd_shard_repair(struct fnd_table *t, uint32_t shard)
 
 	if (err)
 		return err;
+#ifndef FND_MUTANT_MOVES_UNFINISHED
 	finish_moves(sh);
+#endif
 	survey_index(&s, &ix);
 	survey_lists(&s, sh);
 	sweep(&s, sh);
 	sweep_indexes(t, shard, ix.off);
+#ifndef FND_MUTANT_COUNT_FORGOTTEN
 	fnd_store_relaxed(&sh->live, s.live);
+#endif
 	fnd_store_relaxed(&sh->retired, s.retired);
 	fnd_store_relaxed(&sh->free_count, s.free_count);
+	fnd_store_relaxed(&sh->extents, s.extents_owned);
 	fnd_store_relaxed(&sh->repairs, sh->repairs + 1);
 	free(s.seen);
 	return 0; /* damage was cut off and is counted by the caller's next check */
@@ -290,6 +304,8 @@ int fnd_shard_check(struct fnd_table *t, uint32_t shard)
 		damaged(&s, "count of retired records", sh->retired);
 	if (s.free_count != sh->free_count)
 		damaged(&s, "count of free records", sh->free_count);
+	if (s.extents_owned != sh->extents)
+		damaged(&s, "count of extents", sh->extents);
 	if (s.allocated != s.live + s.retired + s.free_count)
 		damaged(&s, "sum of record places", s.allocated);
 	free(s.seen);

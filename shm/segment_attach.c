@@ -56,19 +56,19 @@ static int take_over(struct fnd_segment *seg)
 static int settle(struct fnd_segment *seg)
 {
 	char path[FND_PATH_BYTES];
-	uint64_t pid;
 	struct stat st;
+	uint64_t mark;
 
 	/* [SG-2] pairs with fnd_segment_destroy: it marks, then looks for participants; we claimed, then
 	 * look for the mark. One of the two sees the other. */
-	pid = fnd_load_seq_cst(&seg->hdr->destroying);
-	if (pid && (pid > UINT32_MAX || fnd_evidence_claiming((uint32_t)pid) == FND_PROVEN_DEAD)) {
-		fnd_cas(&seg->hdr->destroying, pid, 0); /* [SG-2] */
-		pid = 0;
+	mark = fnd_load_seq_cst(&seg->hdr->destroying);
+	if (mark && fnd_pid_gone((uint32_t)mark)) {
+		fnd_cas(&seg->hdr->destroying, mark, 0); /* [SG-2] */
+		mark = fnd_load_seq_cst(&seg->hdr->destroying); /* [SG-2] somebody else's by now? */
 	}
-	if (pid)
-		return fnd_fail(ENOENT, "segment %s is being destroyed by pid %llu", seg->name,
-				(unsigned long long)pid);
+	if (mark)
+		return fnd_fail(ENOENT, "segment %s is being destroyed by pid %u", seg->name,
+				(uint32_t)mark);
 	fnd_name_path(seg->uid, seg->name, path, sizeof(path));
 	if (lstat(path, &st) != 0 || st.st_ino != seg->ino || st.st_dev != seg->dev)
 		return fnd_fail(ENOENT, "segment %s was destroyed meanwhile", seg->name);

@@ -36,15 +36,20 @@ static int look_from_outside(int fd)
 	return 0;
 }
 
-/* A killed destroyer whose pid has a new owner looks alive: force goes over it. */
-static int mark(struct fnd_segment *seg, unsigned int flags)
+/*
+ * Mark the segment as being destroyed: my pid, and above it a number of this attempt, so that nobody takes my
+ * mark for another's with the same pid. One destroyer at a time; a dead one's mark is taken over, and by force
+ * anybody's: a killed destroyer's pid may belong to somebody else by now.
+ */
+static int mark(struct fnd_segment *seg, unsigned int flags, uint64_t *ret_mine)
 {
-	uint64_t me = seg->identity.pid, other = fnd_load_relaxed(&seg->hdr->destroying);
+	uint64_t other = fnd_load_acquire(&seg->hdr->destroying); /* [SG-2] */
 
-	if (other && other != me && other <= UINT32_MAX && !(flags & FND_DESTROY_FORCE) &&
-	    fnd_evidence_claiming((uint32_t)other) != FND_PROVEN_DEAD)
-		return fnd_fail(EBUSY, "pid %llu is destroying it", (unsigned long long)other);
-	fnd_exchange(&seg->hdr->destroying, me); /* [SG-2] pairs with settle() */
+	*ret_mine = (fnd_cycles() ^ seg->id) << 32 | seg->identity.pid;
+	if (other && !(flags & FND_DESTROY_FORCE) && !fnd_pid_gone((uint32_t)other))
+		return fnd_fail(EBUSY, "pid %u is destroying it", (uint32_t)other);
+	if (!fnd_cas(&seg->hdr->destroying, other, *ret_mine)) /* [SG-2] pairs with settle() */
+		return fnd_fail(EBUSY, "somebody else is destroying it");
 	return 0;
 }
 
@@ -64,6 +69,7 @@ static int destroy_sound(int fd, const struct fnd_shm_header *h, const char *nam
 {
 	struct fnd_segment *seg;
 	int err = fnd_home_compare(h), busy = 0;
+	uint64_t mine;
 
 	if (err == -FND_E_PIDNS || err == -FND_E_DIRTY) {
 		busy = look_from_outside(fd);
@@ -77,12 +83,12 @@ static int destroy_sound(int fd, const struct fnd_shm_header *h, const char *nam
 		close(fd);
 		return err;
 	}
-	err = mark(seg, flags);
+	err = mark(seg, flags, &mine);
 	if (!err) {
 		busy = look_for_participants(seg);
 		err = busy && !(flags & FND_DESTROY_FORCE) ? busy : remove_name(uid, name, st);
 		if (err)
-			fnd_exchange(&seg->hdr->destroying, 0); /* [SG-2] */
+			fnd_cas(&seg->hdr->destroying, mine, 0); /* [SG-2] */
 	}
 	fnd_segment_unmap(seg);
 	return err;

@@ -97,7 +97,7 @@ static int check_running(const struct fnd_shm_header *h, uint64_t file_bytes)
 	return 0;
 }
 
-int fnd_segment_look(int fd, struct fnd_shm_header *ret_h)
+static int look_once(int fd, struct fnd_shm_header *ret_h)
 {
 	int err = fnd_header_read(fd, ret_h);
 	struct stat st;
@@ -108,6 +108,16 @@ int fnd_segment_look(int fd, struct fnd_shm_header *ret_h)
 		return -errno;
 	err = fnd_header_check_fixed(ret_h, (uint64_t)st.st_size);
 	return err ? err : check_running(ret_h, (uint64_t)st.st_size);
+}
+
+int fnd_segment_look(int fd, struct fnd_shm_header *ret_h)
+{
+	int err = -FND_E_CORRUPT;
+
+	/* A copy made while others write may have an old epoch beside a new safe: damage stays. */
+	for (int tries = 0; tries < 3 && err == -FND_E_CORRUPT; tries++)
+		err = look_once(fd, ret_h);
+	return err;
 }
 
 static int map_fork_mark(struct fnd_segment *seg)

@@ -36,6 +36,12 @@ static uint32_t reaper_self(const struct fnd_segment *seg)
 	return REAPER_PID_BIT | (uint32_t)getpid();
 }
 
+/* No process has this pid, or none can: the kernel's PID_MAX_LIMIT is 2^22. */
+bool fnd_pid_gone(uint32_t pid)
+{
+	return pid == 0 || pid > 1u << 22 || fnd_evidence_claiming(pid) == FND_PROVEN_DEAD;
+}
+
 static bool reaper_dead(struct fnd_segment *seg, uint32_t reaper)
 {
 	uint32_t slot = reaper >> 19;
@@ -43,7 +49,7 @@ static bool reaper_dead(struct fnd_segment *seg, uint32_t reaper)
 
 	if (reaper & REAPER_PID_BIT)
 		return (reaper & ~REAPER_PID_BIT) != (uint32_t)getpid() &&
-		       fnd_evidence_claiming(reaper & ~REAPER_PID_BIT) == FND_PROVEN_DEAD;
+		       fnd_pid_gone(reaper & ~REAPER_PID_BIT);
 	if (slot == 0 || slot > seg->processes)
 		return true; /* no reaper has such a number: the word is damaged */
 	if (slot == seg->self_slot && (seg->self_gen & REAPER_GEN_MASK) == (reaper & REAPER_GEN_MASK))
@@ -75,7 +81,7 @@ bool fnd_process_slot_dead(struct fnd_segment *seg, uint32_t slot, uint64_t word
 	switch (fnd_slot_state(word)) {
 	case FND_SLOT_CLAIMING:
 		return fnd_slot_id(word) != seg->identity.pid &&
-		       fnd_evidence_claiming(fnd_slot_id(word)) == FND_PROVEN_DEAD;
+		       fnd_pid_gone(fnd_slot_id(word));
 	case FND_SLOT_REAPING:
 		return reaper_dead(seg, fnd_slot_id(word));
 	case FND_SLOT_ACTIVE:
@@ -175,14 +181,16 @@ void fnd_process_release(struct fnd_segment *seg)
 /* --- threads -------------------------------------------------------------------------------------- */
 
 /* The owner is proven dead: end its section, free the slot. */
-void fnd_thread_reap(struct fnd_segment *seg, uint32_t index, uint64_t word)
+static void thread_reap(struct fnd_segment *seg, uint32_t index, uint64_t word)
 {
 	struct fnd_shm_thread *t = &seg->thread[index];
 	uint64_t mine = fnd_slot_word(FND_SLOT_REAPING, fnd_slot_gen(word), reaper_self(seg));
 
 	if (!fnd_cas(&t->word, word, mine)) /* [SL-3] one reaper only */
 		return;
+#ifndef FND_MUTANT_REAP_LEAVES_SECTION
 	fnd_store_release(&t->epoch, 0); /* [GP-2] its section is over */
+#endif
 	fnd_cas(&t->word, mine, fnd_slot_word(FND_SLOT_FREE, fnd_slot_gen(word), 0)); /* [SL-1] */
 }
 
@@ -218,7 +226,7 @@ static bool thread_word_dead(struct fnd_segment *seg, uint32_t index, uint64_t w
 	case FND_SLOT_ACTIVE:
 		return process_of_thread_dead(seg, &seg->thread[index], w, deep);
 	case FND_SLOT_CLAIMING:
-		return fnd_evidence_claiming(fnd_slot_id(w)) == FND_PROVEN_DEAD;
+		return fnd_pid_gone(fnd_slot_id(w));
 	case FND_SLOT_REAPING:
 		return reaper_dead(seg, fnd_slot_id(w));
 	default:
@@ -261,16 +269,23 @@ static uint32_t thread_claim(struct fnd_segment *seg, uint32_t tid, uint32_t *re
 	return 0;
 }
 
+/* True when it was dead. One that a living reaper is at is left to it: "the owner is gone" is not enough. */
+bool fnd_thread_reap_dead(struct fnd_segment *seg, uint32_t index, bool deep)
+{
+	uint64_t w = fnd_load_acquire(&seg->thread[index].word); /* [SL-2] */
+
+	if (fnd_slot_state(w) == FND_SLOT_FREE || !thread_word_dead(seg, index, w, deep))
+		return false;
+	thread_reap(seg, index, w);
+	return true;
+}
+
 static void reap_dead_threads(struct fnd_segment *seg, bool deep)
 {
 	uint32_t high = fnd_load_acquire(&seg->hdr->thread_high); /* [SL-2] */
 
-	for (uint32_t i = 1; i <= high && i <= seg->threads; i++) {
-		uint64_t w = fnd_load_acquire(&seg->thread[i].word); /* [SL-2] */
-
-		if (fnd_slot_state(w) != FND_SLOT_FREE && thread_word_dead(seg, i, w, deep))
-			fnd_thread_reap(seg, i, w);
-	}
+	for (uint32_t i = 1; i <= high && i <= seg->threads; i++)
+		fnd_thread_reap_dead(seg, i, deep);
 }
 
 /* Gives the slot back; the caller holds the attachments' mutex. */
@@ -284,9 +299,12 @@ static void thread_release(struct fnd_segment *seg, struct fnd_thread *th)
 			break;
 		}
 	}
-	fnd_store_release(&th->slot->epoch, 0); /* [GP-2] */
-	if (fnd_slot_state(w) == FND_SLOT_ACTIVE && fnd_slot_gen(w) == th->gen)
+	/* not mine any more if the thread left without its destructor and the slot was reaped */
+	if (fnd_slot_state(w) == FND_SLOT_ACTIVE && fnd_slot_gen(w) == th->gen &&
+	    fnd_load_relaxed(&th->slot->process) == ((uint64_t)seg->self_slot << 32 | seg->self_gen)) {
+		fnd_store_release(&th->slot->epoch, 0); /* [GP-2] */
 		fnd_cas(&th->slot->word, w, fnd_slot_word(FND_SLOT_FREE, th->gen, 0)); /* [SL-1] */
+	}
 	th->seg = NULL;
 	th->seg_id = 0;
 }
@@ -318,8 +336,8 @@ static void exit_key_make(void)
 
 int fnd_thread_enter(struct fnd_segment *seg, struct fnd_thread **ret_th)
 {
-	uint32_t tid = (uint32_t)syscall(SYS_gettid);
 	struct fnd_thread *th;
+	uint32_t tid;
 
 	for (th = fnd_threads; th; th = th->next) {
 		if (th->seg_id == seg->id) {
@@ -327,6 +345,7 @@ int fnd_thread_enter(struct fnd_segment *seg, struct fnd_thread **ret_th)
 			return 0;
 		}
 	}
+	tid = (uint32_t)syscall(SYS_gettid);
 	pthread_once(&exit_once, exit_key_make);
 	if (exit_key_err)
 		return fnd_fail(ENOMEM, "no thread-specific key is left in this process");
@@ -401,7 +420,7 @@ bool fnd_reap_process(struct fnd_segment *seg, uint32_t slot, uint64_t word)
 
 		if (fnd_slot_state(w) == FND_SLOT_ACTIVE && fnd_load_acquire(&t->process) == of && /* [SL-4] */
 		    fnd_load_acquire(&t->word) == w) /* [SL-2] `process` was of this life */
-			fnd_thread_reap(seg, i, w);
+			thread_reap(seg, i, w);
 	}
 	return fnd_cas(&p->word, mine, fnd_slot_word(FND_SLOT_FREE, fnd_slot_gen(word), 0)); /* [SL-1] */
 }

@@ -206,6 +206,9 @@ static int span_extend(struct fnd_segment *seg, uint64_t bytes, uint32_t kind, u
 		return -EAGAIN;
 	}
 	span = fnd_at(seg, at, bytes);
+#ifdef FND_MUTANT_BRK_FIRST
+	fnd_store_release(&seg->hdr->brk, at + bytes);
+#endif
 	fnd_store_relaxed(&span->magic, FND_SPAN_MAGIC);
 	fnd_store_relaxed(&span->bytes, bytes);
 	fnd_store_relaxed(&span->use, fnd_span_use(kind, table, shard));

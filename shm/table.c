@@ -257,6 +257,9 @@ static int table_make(struct fnd_segment *seg, struct plan *p, uint32_t *ret_num
 	fnd_store_release(&d->state, FND_TABLE_MAKING); /* [TD-2] pairs with fnd_directory_repair */
 	p->desc.state = FND_TABLE_MAKING;
 	memcpy(d, &p->desc, sizeof(*d));
+#ifdef FND_MUTANT_READY_EARLY
+	fnd_store_release(&d->state, FND_TABLE_READY);
+#endif
 	err = make_spans(seg, i, p, ret_need);
 	if (err) {
 		free_spans(seg, i);

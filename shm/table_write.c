@@ -15,6 +15,8 @@
 
 enum mode { MODE_INSERT, MODE_REPLACE, MODE_UPSERT, MODE_DELETE, MODE_MODIFY };
 
+/* No sound table makes one change start anew so often: a bound for what damage may do. */
+#define ATTEMPTS_MAX 1000
 #define EPOCH_TRIES 24 /* naps of 50 µs, doubling to 3 ms: about 50 ms before memory is given up on */
 
 /* One change, and what has been fetched for it so far. */
@@ -33,7 +35,9 @@ struct change {
 	bool need_epoch;
 	/* tried */
 	bool last; /* take fresh memory rather than wait for a grace period */
-	bool no_growth, no_region;
+	bool no_growth, no_region, trimmed;
+	bool index_full; /* it was the index that had no room, not the record memory */
+	bool retired; /* as of the attempt, under the lock: something will come back */
 	unsigned int epoch_tries;
 };
 
@@ -51,7 +55,11 @@ int fnd_shard_lock(struct fnd_table *t, struct fnd_thread *th, uint32_t shard)
 	if (r != FND_LOCK_STOLEN)
 		return r;
 	from = fnd_now_ns();
+#ifndef FND_MUTANT_STEAL_NO_REPAIR
 	r = fnd_shard_repair(t, shard);
+#else
+	r = 0;
+#endif
 	if (r) {
 		fnd_lock_abandon(word);
 		return r;
@@ -126,6 +134,7 @@ static int put_new(struct fnd_table *t, struct fnd_thread *th, struct change *c,
 		err = grow(t, th, c, ix);
 		if (!err)
 			err = fnd_index_put(ix, t->shard_bits, c->hash, off);
+		c->index_full = err == -ENOSPC;
 	}
 	if (err) {
 		fnd_record_unalloc(t, sh, off);
@@ -143,8 +152,13 @@ static int put_over(struct fnd_table *t, struct fnd_thread *th, struct change *c
 
 	if (err)
 		return err;
+#ifndef FND_MUTANT_PUBLISH_EARLY
 	fill(t, off, c);
+#endif
 	fnd_publish(slot, (c->hash >> 48) << 48 | off); /* [TB-1] */
+#ifdef FND_MUTANT_PUBLISH_EARLY
+	fill(t, off, c);
+#endif
 	fnd_record_retire(t, sh, old);
 	th->retired++;
 	return 0;
@@ -155,8 +169,13 @@ static void remove_record(struct fnd_table *t, struct fnd_thread *th, struct cha
 	struct fnd_shm_shard *sh = &t->shard[c->shard];
 	uint64_t old = fnd_load_relaxed(slot) & FND_OFF_MASK; /* relaxed: under the lock */
 
+#ifdef FND_MUTANT_RETIRE_BEFORE_UNLINK
+	fnd_record_retire(t, sh, old);
+	fnd_publish(slot, 0);
+#else
 	fnd_publish(slot, 0); /* [TB-1] this store is the delete */
 	fnd_record_retire(t, sh, old);
+#endif
 	fnd_store_relaxed(&sh->live, sh->live - 1);
 	th->retired++;
 }
@@ -164,7 +183,11 @@ static void remove_record(struct fnd_table *t, struct fnd_thread *th, struct cha
 /* What to do with the key, given its record or NULL: an enum fnd_modify, or a negative result. */
 static int decide(struct fnd_table *t, struct change *c, const struct fnd_shm_record *rec)
 {
+	uint32_t bytes = rec ? fnd_load_relaxed(&rec->lens) >> 8 : 0; /* relaxed: immutable */
 	int action;
+
+	if (bytes > t->value_max)
+		return fnd_record_damaged(t, c->hash);
 
 	switch (c->mode) {
 	case MODE_INSERT:
@@ -179,7 +202,7 @@ static int decide(struct fnd_table *t, struct change *c, const struct fnd_shm_re
 		break;
 	}
 	action = rec ? c->fn(c->arg, (const char *)(rec + 1) + fnd_value_off((uint32_t)c->key_bytes),
-			     rec->lens >> 8, &c->value, &c->value_bytes) :
+			     bytes, &c->value, &c->value_bytes) :
 		       c->fn(c->arg, NULL, 0, &c->value, &c->value_bytes);
 	if (action == FND_MODIFY_PUT && c->value_bytes > t->value_max)
 		return -E2BIG;
@@ -251,6 +274,8 @@ static int fetch(struct fnd_table *t, struct fnd_thread *th, struct change *c, i
 		c->need_bytes = 0;
 		return 0;
 	}
+	if (why == -ENOSPC && c->index_full)
+		return why;
 	if (why == -ENOSPC && c->last && !c->no_region && !(t->flags & FND_TABLE_FIXED)) {
 		err = fnd_region_add(t, th);
 		c->no_region = err != 0;
@@ -260,9 +285,23 @@ static int fetch(struct fnd_table *t, struct fnd_thread *th, struct change *c, i
 		c->last = true;
 		return 0;
 	}
-	if (fnd_load_relaxed(&t->shard[c->shard].retired) == 0) /* relaxed: nothing will come back */
+	if (why == -ENOSPC && !c->trimmed) {
+		c->trimmed = true;
+		if (fnd_table_trim(t, th) > 0)
+			return 0;
+	}
+	if (why == -ENOSPC && !c->retired)
 		return why;
 	return wait_epoch(t, th, c, why);
+}
+
+static void no_space(struct fnd_table *t, const struct change *c)
+{
+	char why[128] = "none is left of what was reserved";
+
+	if (c->no_region || c->no_growth) /* the detail says why there is no more */
+		snprintf(why, sizeof(why), "%s", fnd_error_detail());
+	fnd_fail(ENOSPC, "table %s: no memory for one more record: %s", t->name, why);
 }
 
 static int change(struct fnd_table *t, struct fnd_thread *th, struct change *c)
@@ -270,12 +309,13 @@ static int change(struct fnd_table *t, struct fnd_thread *th, struct change *c)
 	struct fnd_shm_shard *sh = &t->shard[c->shard];
 	int r, err;
 
-	for (;;) {
+	for (unsigned int tries = 0; tries < ATTEMPTS_MAX; tries++) {
 		r = fnd_shard_lock(t, th, c->shard);
 		if (r)
 			return r;
 		fnd_shard_stamp(t, c->shard, c->epoch_tries > 0);
 		r = attempt(t, th, c);
+		c->retired = sh->retired != 0;
 		if (r == -ENOSPC && full(t, sh)) {
 			fnd_store_relaxed(&sh->full, sh->full + 1);
 			fnd_unlock(th, &sh->lock);
@@ -291,10 +331,12 @@ static int change(struct fnd_table *t, struct fnd_thread *th, struct change *c)
 			continue;
 		if (err == -ENOSPC) {
 			fnd_cell_count(th, FND_COUNTER_FULL, 1);
-			fnd_fail(ENOSPC, "table %s: no memory for one more record", t->name);
+			no_space(t, c);
 		}
 		return err;
 	}
+	return fnd_fail(FND_E_CORRUPT, "table %s, shard %u: a change started anew %d times", t->name,
+			c->shard, ATTEMPTS_MAX);
 }
 
 static int run(struct fnd_table *t, struct change *c)

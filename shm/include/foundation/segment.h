@@ -176,13 +176,16 @@ FND_API int fnd_participant_active(const struct fnd_segment *seg, const struct f
  */
 FND_API int fnd_participant_dead(const struct fnd_segment *seg, const struct fnd_participant *who);
 
+#define FND_NESTING_MAX 65000u
+
 /**
  * fnd_read_begin, fnd_read_end - a read-side critical section of the calling thread.
  *
- * Records met by fnd_table_get() inside stay what they are until the matching end. Sections nest (up to
- * 65,535 deep). A guard taken before fork() is invalid in the child: end does nothing there.
+ * Records met by fnd_table_get() inside stay what they are until the matching end. Sections nest, up
+ * to FND_NESTING_MAX deep. A guard taken before fork() is invalid in the child: end does nothing there.
  *
- * Returns: 0; begin: -FND_E_FORKED, -FND_E_NOSLOT (the thread's first call, and every slot is taken).
+ * Returns: 0; begin: -FND_E_FORKED, -FND_E_NOSLOT (the thread's first call, and every slot is taken),
+ * -EOVERFLOW (nested too deep).
  * Context: any thread; async-signal-safe once the thread has a slot.
  * Progress and cost: wait-free, one store each, 1.5 ns. Keep sections short: memory that others retire
  * meanwhile waits for the end. Ordering: begin acquire, end release.

@@ -105,7 +105,8 @@ typedef enum fnd_modify (*fnd_modify_fn)(void *arg, const void *old, size_t old_
 
 /**
  * fnd_table_modify - read, decide and change a record as one step.
- * @fn: called with the shard locked: short, no system call, nothing of this library. It is called again
+ * @fn: called with the shard locked: short, no system call, nothing of this library but fnd_view_add() on
+ *      the value at hand. It is called again
  *      when memory had to be fetched meanwhile; only its last answer counts.
  *
  * Returns: the action taken (an enum fnd_modify), or the errors of fnd_table_upsert.
