@@ -85,6 +85,8 @@ static void look_at_blocker(struct fnd_segment *seg, uint32_t index)
 	fnd_store_relaxed(&seg->stall_checked_at, now);
 	if (fnd_thread_reap_dead(seg, index, true))
 		fnd_reap_all(seg, false);
+	else
+		fnd_stall_found(seg, index);
 }
 
 /* One grace period attempt. *ret_epoch is E, *ret_blocker the thread slot that is behind it, or 0. */

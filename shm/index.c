@@ -112,9 +112,6 @@ int fnd_index_put(const struct fnd_index *ix, uint32_t shard_bits, uint64_t hash
 	if (b || used >= ix->overflow)
 		return -ENOSPC;
 	fresh = &ix->bucket[(1ULL << ix->log2) + used];
-#ifdef FND_MUTANT_LINK_BEFORE_FILL
-	fnd_store_release(&last->link, used + 1);
-#endif
 	for (unsigned int i = 1; i < FND_BUCKET_SLOTS; i++)
 		fnd_store_relaxed(&fresh->slot[i], 0); /* relaxed: not linked yet */
 	fnd_store_relaxed(&fresh->link, 0);

@@ -58,6 +58,9 @@ struct fnd_segment {
 	char name[FND_NAME_MAX + 1];
 	uint32_t uid; /* whose name space */
 	unsigned int handles; /* attachments of one process share the handle */
+	void (*stall)(const struct fnd_stall *stall, void *arg);
+	void *stall_arg;
+	uint64_t stall_reported; /* thread slot << 48 | epoch of the section reported last; atomic */
 	uint64_t stall_checked_at; /* cycles; when the reader that holds a grace period back was looked at */
 	struct fnd_thread *thread_list; /* under the attachments' mutex, as the next two */
 	struct fnd_segment *next; /* attachments of this process */
@@ -213,6 +216,7 @@ static inline bool fnd_in_section(const struct fnd_thread *th)
 FND_HIDDEN int fnd_membarrier_register(void);
 /* Advance G and raise safe. 0, or an error: then nothing was concluded. */
 FND_HIDDEN int fnd_epoch_advance(struct fnd_segment *seg);
+FND_HIDDEN void fnd_stall_found(struct fnd_segment *seg, uint32_t index);
 FND_HIDDEN uint32_t fnd_epoch_oldest(struct fnd_segment *seg);
 /* Advance if this thread has retired enough or waited long enough. */
 FND_HIDDEN void fnd_epoch_tick(struct fnd_segment *seg, struct fnd_thread *th);

@@ -116,7 +116,10 @@ struct fnd_shm_process {
 struct fnd_shm_thread {
 	uint64_t word; /* as a process slot's, with the tid */
 	uint64_t process; /* slot << 32 | generation of its process */
-	uint8_t pad0[48];
+	/* Written by whoever finds the section in the way of a grace period, for people to read. */
+	uint64_t behind_epoch; /* of the section that was found */
+	uint64_t behind_ns;    /* when it was first found, CLOCK_MONOTONIC */
+	uint8_t pad0[32];
 	uint64_t epoch; /* epoch << 16 | nesting; 0: outside; a line of its own */
 	uint8_t pad1[56];
 };

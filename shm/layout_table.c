@@ -78,6 +78,8 @@ const struct fnd_layout_member fnd_layout_members[] = {
 	S(process),
 	M(thread, word),
 	M(thread, process),
+	M(thread, behind_epoch),
+	M(thread, behind_ns),
 	M(thread, pad0),
 	M(thread, epoch),
 	M(thread, pad1),

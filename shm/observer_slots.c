@@ -6,6 +6,7 @@
  * parts of one); structs are not. A slot is therefore read between two looks at its word, which changes
  * with every owner.
  */
+#include "internal.h"
 #include "observer.h"
 
 #include <errno.h>
@@ -146,6 +147,8 @@ static int observe_thread(const struct fnd_observer *o, uint32_t slot, const uin
 		t.pid = fnd_slot_id(words[t.process]);
 	t.nesting = (uint32_t)(copy.epoch & 0xffff);
 	t.epoch = t.nesting ? copy.epoch >> 16 : 0;
+	if (t.nesting && copy.behind_epoch == t.epoch && copy.behind_ns && fnd_now_ns() > copy.behind_ns)
+		t.behind_ns = fnd_now_ns() - copy.behind_ns;
 	err = read_samples(o, &t);
 	return err ? err : fn(&t, arg);
 }

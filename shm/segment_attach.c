@@ -162,6 +162,10 @@ static int attach(const char *name, const struct fnd_attach_options *opt, struct
 		return err;
 	if (opt && opt->lock_timeout_ms)
 		seg->lock_timeout_ms = opt->lock_timeout_ms;
+	if (opt && opt->stall) {
+		seg->stall_arg = opt->stall_arg;
+		seg->stall = opt->stall;
+	}
 	*ret_seg = seg;
 	return 0;
 }

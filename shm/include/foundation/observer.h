@@ -124,6 +124,7 @@ struct fnd_observed_thread {
 	uint32_t pid;     /* of its process, 0: that slot has another owner now */
 	uint32_t nesting; /* depth of the read section it is in, 0: in none */
 	uint64_t epoch;   /* of that section */
+	uint64_t behind_ns; /* for how long writers have found it in their way, 0: they have not */
 	uint64_t samples[FND_OP_MAX]; /* operations timed by the owners of this slot so far */
 };
 

@@ -42,9 +42,24 @@ struct fnd_segment_options {
 	void *init_arg;
 };
 
+/* A read section that holds memory back. */
+struct fnd_stall {
+	uint32_t pid, tid;
+	char comm[17];
+	uint64_t epoch;      /* of its section */
+	uint64_t age_ns;     /* since it was first found in the way: a lower bound of its section's age */
+	uint64_t held_bytes; /* records that wait for readers, in all tables */
+};
+
+#define FND_STALL_NS 500000000u /* the age from which a section is reported */
+
 struct fnd_attach_options {
 	size_t size;              /* sizeof(struct fnd_attach_options) */
 	uint32_t flags;           /* none yet: 0 */
+	/* Called once a stalled section, by the thread whose write found it, with no lock held. It may call
+	 * nothing of this library that writes. */
+	void (*stall)(const struct fnd_stall *stall, void *arg);
+	void *stall_arg;
 	uint32_t lock_timeout_ms; /* bound of every wait for a lock, 0: 5000; of several attachments of one
 				   * process the last that gives one counts */
 };
@@ -195,6 +210,15 @@ FND_API int fnd_read_begin(struct fnd_segment *seg);
 FND_API int fnd_read_end(struct fnd_segment *seg);
 
 /**
+ * fnd_segment_stall - the oldest read section that writers have found in their way.
+ *
+ * Returns: 0; -ENOENT (none is); -FND_E_FORKED. Context: any thread, not in a signal handler.
+ * Progress and cost: a scan of the thread slots and tables, some µs. Ordering: acquire.
+ * If I die: nothing to repair.
+ */
+FND_API int fnd_segment_stall(struct fnd_segment *seg, struct fnd_stall *ret_stall);
+
+/**
  * fnd_synchronize - wait until every read section that is open now has ended.
  * @timeout_ms: bound of the wait.
  *
@@ -218,6 +242,7 @@ enum fnd_counter {
 	FND_COUNTER_UNREGISTERED = 8,  /* names unregistered by their owners */
 	FND_COUNTER_NAMES_REAPED = 9,  /* names removed because their owner had died */
 	FND_COUNTER_LOCK_TIMEOUTS = 10, /* waits for a lock that ended with -ETIMEDOUT */
+	FND_COUNTER_STALLS = 11,       /* reports of a read section that holds memory back */
 	FND_COUNTER_MAX = 16
 };
 
