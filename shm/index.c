@@ -6,12 +6,14 @@
  *  A. A key is in the chain of one bucket only; insert, replace and delete change one slot by one store.
  *  B. Nothing in a live index moves: a reader behind a moved slot would miss a key that was always there.
  *     Only a whole new index, published by one store, places records anew.
- *  C. Every walk is bounded by the number of overflow buckets, whatever the links say.
+ *  C. Every walk is bounded by twice the number of overflow buckets, whatever the links say: a reader may
+ *     stand in a bucket that is linked elsewhere meanwhile.
  *
  * Comparing seven tags at once follows the Swiss-table idea (Abseil, F14); the slot keeps its tag in the
  * word that holds the offset, so that tag and record change by the same store.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "index.h"
 
@@ -29,7 +31,7 @@ void fnd_index_sizes(uint64_t records, uint32_t *ret_log2, uint32_t *ret_overflo
 	while (log2 < FND_INDEX_LOG2_MAX && (4ULL << log2) < records)
 		log2++;
 	*ret_log2 = log2;
-	*ret_overflow = (1u << log2) / 8 + 4;
+	*ret_overflow = fnd_index_overflow(log2);
 }
 
 int fnd_index_open(struct fnd_table *t, uint32_t shard, uint64_t word, struct fnd_index *ret)
@@ -42,7 +44,7 @@ int fnd_index_open(struct fnd_table *t, uint32_t shard, uint64_t word, struct fn
 	if (off == 0 || log2 > FND_INDEX_LOG2_MAX || !(span = fnd_at(t->seg, off, sizeof(*span))))
 		goto bad;
 	overflow = fnd_load_relaxed(&span->overflow); /* relaxed: [IX-1] came before, never changes */
-	if (overflow > (1u << log2) / 8 + 4 || !fnd_at(t->seg, off, fnd_index_bytes(log2, overflow)))
+	if (overflow > fnd_index_overflow(log2) || !fnd_at(t->seg, off, fnd_index_bytes(log2, overflow)))
 		goto bad;
 	ret->off = off;
 	ret->span = span;
@@ -70,7 +72,7 @@ struct fnd_shm_record *fnd_index_find(struct fnd_table *t, const struct fnd_inde
 {
 	struct fnd_shm_bucket *b = fnd_bucket_of(ix->bucket, ix->log2, t->shard_bits, hash);
 
-	for (uint32_t hops = 0; b && hops <= ix->overflow; hops++) {
+	for (uint32_t hops = 0; b && hops <= 2 * ix->overflow; hops++) {
 		struct fnd_shm_record *r = fnd_bucket_find(t, b, hash, key, key_bytes, ret_slot);
 
 		if (r)
@@ -91,6 +93,46 @@ static uint64_t slot_word(uint64_t hash, uint64_t off)
 	return (hash >> 48) << 48 | off;
 }
 
+static bool bucket_empty(const struct fnd_shm_bucket *b)
+{
+	for (unsigned int i = 0; i < FND_BUCKET_SLOTS; i++)
+		if (fnd_load_relaxed(&b->slot[i]) != 0) /* relaxed: under the shard's lock */
+			return false;
+	return true;
+}
+
+/*
+ * Every overflow bucket has been linked once. One that is linked no more, or ends its chain and is empty, can
+ * serve again, at once: a reader that still stands in it finds other keys there, which it compares and passes,
+ * and what followed for its own key was nothing. Its number, or 0.
+ */
+static uint32_t overflow_reclaim(const struct fnd_index *ix, const struct fnd_shm_bucket *last)
+{
+	uint8_t *linked = calloc(ix->overflow + 1ULL, 1);
+	uint32_t found = 0;
+
+	for (uint64_t i = 0; linked && i < 1ULL << ix->log2; i++) {
+		struct fnd_shm_bucket *before = &ix->bucket[i], *b;
+
+		for (uint32_t hops = 0; (b = fnd_bucket_next(ix, before)) && hops < ix->overflow; hops++) {
+			uint32_t link = (uint32_t)fnd_load_relaxed(&before->link);
+
+			if (!found && b != last && fnd_load_relaxed(&b->link) == 0 && bucket_empty(b)) {
+				found = link;
+				fnd_store_release(&before->link, 0); /* [IX-2] */
+				break;
+			}
+			linked[link] = 1;
+			before = b;
+		}
+	}
+	for (uint32_t i = 1; linked && !found && i <= ix->overflow; i++)
+		if (!linked[i])
+			found = i;
+	free(linked);
+	return found;
+}
+
 int fnd_index_put(const struct fnd_index *ix, uint32_t shard_bits, uint64_t hash, uint64_t off)
 {
 	struct fnd_shm_bucket *b = fnd_bucket_of(ix->bucket, ix->log2, shard_bits, hash);
@@ -109,15 +151,20 @@ int fnd_index_put(const struct fnd_index *ix, uint32_t shard_bits, uint64_t hash
 		b = fnd_bucket_next(ix, b);
 	}
 	used = fnd_load_relaxed(&ix->span->overflow_used);
-	if (b || used >= ix->overflow)
+	if (b)
 		return -ENOSPC;
-	fresh = &ix->bucket[(1ULL << ix->log2) + used];
+	if (used < ix->overflow)
+		fnd_store_relaxed(&ix->span->overflow_used, ++used); /* a hint, derived again by a repair */
+	else
+		used = overflow_reclaim(ix, last);
+	if (used == 0)
+		return -ENOSPC;
+	fresh = &ix->bucket[(1ULL << ix->log2) + used - 1];
 	for (unsigned int i = 1; i < FND_BUCKET_SLOTS; i++)
 		fnd_store_relaxed(&fresh->slot[i], 0); /* relaxed: not linked yet */
 	fnd_store_relaxed(&fresh->link, 0);
 	fnd_publish(&fresh->slot[0], slot_word(hash, off)); /* [TB-1] */
-	fnd_store_release(&last->link, used + 1); /* [IX-2] this store is the insert */
-	fnd_store_relaxed(&ix->span->overflow_used, used + 1); /* derived again by a repair */
+	fnd_store_release(&last->link, used); /* [IX-2] this store is the insert */
 	return 0;
 }
 
@@ -182,7 +229,8 @@ int fnd_index_grow(struct fnd_table *t, struct fnd_thread *th, uint32_t shard, u
 	err = fnd_space_lock(t->seg, th);
 	if (err)
 		return err;
-	err = fnd_index_make(t->seg, t->number, shard, log2, (1u << log2) / 8 + 4, &fresh, ret_need);
+	err = fnd_index_make(t->seg, t->number, shard, log2, fnd_index_overflow(log2), &fresh,
+			     ret_need);
 	fnd_unlock(th, &t->seg->hdr->lock);
 	if (err)
 		return err;

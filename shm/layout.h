@@ -179,6 +179,12 @@ struct fnd_shm_span {
 #define FND_OFF_BITS 48u
 #define FND_OFF_MASK ((1ULL << FND_OFF_BITS) - 1)
 
+/* Overflow buckets behind 1 << log2 buckets. */
+static inline uint32_t fnd_index_overflow(uint32_t log2)
+{
+	return (1u << log2) / 4 + 4;
+}
+
 struct fnd_shm_bucket {
 	uint64_t slot[FND_BUCKET_SLOTS];
 	uint64_t link;

@@ -48,6 +48,7 @@ struct shard_walk {
 	size_t room;
 	uint64_t out_max; /* more than that no sound shard holds */
 	bool damaged;
+	size_t chain_from; /* where in `out` the records of the chain at hand begin */
 };
 
 static size_t padded(size_t n)
@@ -131,7 +132,8 @@ static bool record_place(const struct fnd_shm_table *d, uint64_t off)
 }
 
 /* Reads what a slot names into w->record. False: no sound record with that slot word is there. */
-static bool read_record(struct shard_walk *w, uint64_t slot, size_t *ret_key, size_t *ret_value)
+static bool read_record(struct shard_walk *w, uint64_t slot, size_t *ret_key, size_t *ret_value,
+			uint32_t *ret_hash)
 {
 	const struct fnd_shm_table *d = &w->t->d;
 	const uint64_t off = slot & FND_OFF_MASK;
@@ -153,6 +155,7 @@ static bool read_record(struct shard_walk *w, uint64_t slot, size_t *ret_key, si
 		return false;
 	*ret_key = key;
 	*ret_value = value;
+	*ret_hash = r.hash;
 	return true;
 }
 
@@ -166,6 +169,20 @@ static bool regions_grew(struct shard_walk *w)
 		return false;
 	*w->t = t;
 	return true;
+}
+
+/* Is the key in w->record collected from this chain already? It may be: deleted and inserted again. */
+static bool collected(const struct shard_walk *w, size_t from, size_t key)
+{
+	while (from < w->used) {
+		uint32_t lens[2];
+
+		memcpy(lens, w->out + from, sizeof(lens));
+		if (lens[1] == key && memcmp(w->out + from + sizeof(lens) + padded(lens[0]), w->record, key) == 0)
+			return true;
+		from += sizeof(lens) + padded(lens[0]) + padded(lens[1]);
+	}
+	return false;
 }
 
 static int collect(struct shard_walk *w, size_t key, size_t value)
@@ -195,7 +212,7 @@ static int collect(struct shard_walk *w, size_t key, size_t value)
 }
 
 /* What slot @k of bucket @b names. -EAGAIN: the index was replaced. */
-static int take_slot(struct shard_walk *w, uint64_t b, unsigned int k)
+static int take_slot(struct shard_walk *w, uint64_t chain, uint64_t b, unsigned int k)
 {
 	const uint64_t slot_off = (w->word & ~(uint64_t)(FND_LINE - 1)) + sizeof(struct fnd_shm_span) +
 				  b * sizeof(struct fnd_shm_bucket) + k * sizeof(uint64_t);
@@ -206,7 +223,8 @@ static int take_slot(struct shard_walk *w, uint64_t b, unsigned int k)
 		struct fnd_observed_hot hot;
 		uint64_t index, again;
 		size_t key, value;
-		bool sound = read_record(w, slot, &key, &value);
+		uint32_t hash;
+		bool sound = read_record(w, slot, &key, &value, &hash);
 		int err = fnd_observer_hot(w->o, &hot);
 
 		if (err)
@@ -228,8 +246,11 @@ static int take_slot(struct shard_walk *w, uint64_t b, unsigned int k)
 				continue;
 			}
 		}
+		/* an overflow bucket may have been linked elsewhere while it was read */
+		if (sound && ((hash >> __builtin_ctz(w->t->d.shards)) & ((1ULL << w->log2) - 1)) != chain)
+			return 0;
 		if (sound)
-			return collect(w, key, value);
+			return collected(w, w->chain_from, key) ? 0 : collect(w, key, value);
 		if (regions_grew(w))
 			continue;
 		if (!w->damaged)
@@ -244,13 +265,16 @@ static int take_slot(struct shard_walk *w, uint64_t b, unsigned int k)
 /* --- one shard ------------------------------------------------------------------------------------ */
 
 /* One chain. Each overflow bucket is entered once, whatever the links say. */
-static int take_chain(struct shard_walk *w, uint64_t b)
+static int take_chain(struct shard_walk *w, uint64_t chain)
 {
+	uint64_t b = chain;
+
+	w->chain_from = w->used;
 	for (;;) {
 		uint64_t link = w->bucket[b].link;
 
 		for (unsigned int k = 0; k < FND_BUCKET_SLOTS; k++) {
-			int err = take_slot(w, b, k);
+			int err = take_slot(w, chain, b, k);
 
 			if (err)
 				return err;

@@ -77,38 +77,60 @@ static void survey_bucket(struct survey *s, struct fnd_shm_bucket *b)
 	}
 }
 
-static void survey_index(struct survey *s, struct fnd_index *ix)
+/* A bucket that was filled and never linked names a record that is in no list: empty it. */
+static void empty_unlinked(struct survey *s, struct fnd_index *ix, const uint8_t *linked)
 {
-	uint64_t linked = 0;
+	uint32_t last = 0;
 
-	for (uint64_t i = 0; i < 1ULL << ix->log2; i++) {
-		struct fnd_shm_bucket *b = &ix->bucket[i];
+	for (uint32_t i = 1; i <= ix->overflow; i++) {
+		struct fnd_shm_bucket *b = &ix->bucket[(1ULL << ix->log2) + i - 1];
 
-		survey_bucket(s, b);
-		for (uint32_t hops = 0;; hops++) {
-			uint64_t link = fnd_load_relaxed(&b->link);
-
-			if (link == 0)
-				break;
-			if (link > ix->overflow || hops == ix->overflow) {
-				damaged(s, "bucket link", i);
-				if (s->mend)
-					fnd_store_relaxed(&b->link, 0);
-				break;
-			}
-			linked = link > linked ? link : linked;
-			b = fnd_bucket_next(ix, b);
-			survey_bucket(s, b);
+		if (linked[i]) {
+			last = i;
+			continue;
 		}
+		for (unsigned int k = 0; s->mend && k < FND_BUCKET_SLOTS; k++)
+			fnd_store_relaxed(&b->slot[k], 0); /* relaxed: under the shard's lock */
 	}
-#ifdef FND_MUTANT_LINKS_NOT_COUNTED
 	if (s->mend)
-		return;
-#endif
-	if (s->mend)
-		fnd_store_relaxed(&ix->span->overflow_used, (uint32_t)linked);
-	else if (fnd_load_relaxed(&ix->span->overflow_used) < linked)
-		damaged(s, "count of overflow buckets", linked);
+		fnd_store_relaxed(&ix->span->overflow_used, last);
+	else if (fnd_load_relaxed(&ix->span->overflow_used) < last)
+		damaged(s, "count of overflow buckets", last);
+}
+
+static void survey_chain(struct survey *s, struct fnd_index *ix, uint64_t i, uint8_t *linked)
+{
+	struct fnd_shm_bucket *b = &ix->bucket[i];
+
+	survey_bucket(s, b);
+	for (;;) {
+		uint64_t link = fnd_load_relaxed(&b->link);
+
+		if (link == 0)
+			return;
+		if (link > ix->overflow || linked[link]) {
+			damaged(s, "bucket link", i);
+			if (s->mend)
+				fnd_store_relaxed(&b->link, 0);
+			return;
+		}
+		linked[link] = 1;
+		b = &ix->bucket[(1ULL << ix->log2) + link - 1];
+		survey_bucket(s, b);
+	}
+}
+
+static int survey_index(struct survey *s, struct fnd_index *ix)
+{
+	uint8_t *linked = calloc(ix->overflow + 1ULL, 1);
+
+	if (!linked)
+		return -ENOMEM;
+	for (uint64_t i = 0; i < 1ULL << ix->log2; i++)
+		survey_chain(s, ix, i, linked);
+	empty_unlinked(s, ix, linked);
+	free(linked);
+	return 0;
 }
 
 /* --- lists ---------------------------------------------------------------------------------------- */
@@ -301,7 +323,11 @@ int fnd_shard_check(struct fnd_table *t, uint32_t shard)
 
 	if (err)
 		return err;
-	survey_index(&s, &ix);
+	err = survey_index(&s, &ix);
+	if (err) {
+		free(s.seen);
+		return err;
+	}
 	survey_lists(&s, sh);
 	sweep(&s, sh);
 	if (s.live != sh->live)

@@ -295,7 +295,8 @@ static bool seen_in_chain(const struct copies *c, size_t from, const void *key, 
 	return false;
 }
 
-static int copy_slot(struct fnd_table *t, uint64_t w, size_t chain, struct copies *c)
+static int copy_slot(struct fnd_table *t, const struct fnd_index *ix, uint64_t bucket, uint64_t w,
+		     size_t chain, struct copies *c)
 {
 	struct fnd_shm_record *r = fnd_record_at(t, w & FND_OFF_MASK);
 	uint32_t lens = r ? fnd_load_relaxed(&r->lens) : 0; /* relaxed: after [TB-1], immutable */
@@ -305,7 +306,9 @@ static int copy_slot(struct fnd_table *t, uint64_t w, size_t chain, struct copie
 				      (unsigned long long)w);
 		return 0;
 	}
-	if (seen_in_chain(c, chain, r + 1, lens & 0xff))
+	/* an overflow bucket may have been linked elsewhere while we stood in it */
+	if (fnd_bucket_of(ix->bucket, ix->log2, t->shard_bits, r->hash) != &ix->bucket[bucket] ||
+	    seen_in_chain(c, chain, r + 1, lens & 0xff))
 		return 0;
 	return copies_add(c, r, lens);
 }
@@ -316,10 +319,10 @@ static int copy_chains(struct fnd_table *t, const struct fnd_index *ix, struct c
 		const struct fnd_shm_bucket *b = &ix->bucket[i];
 		size_t chain = c->used;
 
-		for (uint32_t hops = 0; b && hops <= ix->overflow; hops++) {
+		for (uint32_t hops = 0; b && hops <= 2 * ix->overflow; hops++) {
 			for (unsigned int k = 0; k < FND_BUCKET_SLOTS; k++) {
 				uint64_t w = fnd_load_acquire(&b->slot[k]); /* [TB-1] */
-				int err = w ? copy_slot(t, w, chain, c) : 0;
+				int err = w ? copy_slot(t, ix, i, w, chain, c) : 0;
 
 				if (err)
 					return err;
