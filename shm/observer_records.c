@@ -222,8 +222,8 @@ static int take_slot(struct shard_walk *w, uint64_t chain, uint64_t b, unsigned 
 	for (int i = 0; slot; i++) {
 		struct fnd_observed_hot hot;
 		uint64_t index, again;
-		size_t key, value;
-		uint32_t hash;
+		size_t key = 0, value = 0;
+		uint32_t hash = 0;
 		bool sound = read_record(w, slot, &key, &value, &hash);
 		int err = fnd_observer_hot(w->o, &hot);
 
