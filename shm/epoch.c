@@ -65,8 +65,9 @@ static uint64_t scan_readers(struct fnd_segment *seg, uint64_t m, uint32_t *ret_
 
 		if (e == 0 || e >= m)
 			continue;
-		/* [SL-2] a slot being reaped has no living reader */
-		if (fnd_slot_state(fnd_load_acquire(&seg->thread[i].word)) == FND_SLOT_REAPING)
+		/* [SL-2] a slot being reaped has no living reader; one that is free or being claimed has none
+		 * at all: a section begins in ACTIVE, and is over before FREE */
+		if (fnd_slot_state(fnd_load_acquire(&seg->thread[i].word)) != FND_SLOT_ACTIVE)
 			continue;
 		m = e;
 		*ret_index = i;

@@ -112,13 +112,16 @@ static uint32_t overflow_reclaim(const struct fnd_index *ix, const struct fnd_sh
 	uint32_t found = 0;
 
 	for (uint64_t i = 0; linked && i < 1ULL << ix->log2; i++) {
-		struct fnd_shm_bucket *before = &ix->bucket[i], *b;
+		struct fnd_shm_bucket *before = &ix->bucket[i];
 
-		for (uint32_t hops = 0; (b = fnd_bucket_next(ix, before)) && hops < ix->overflow; hops++) {
-			uint32_t link = (uint32_t)fnd_load_relaxed(&before->link);
+		for (uint32_t hops = 0; hops < ix->overflow; hops++) {
+			uint64_t link = fnd_load_relaxed(&before->link); /* relaxed: under the shard's lock */
+			struct fnd_shm_bucket *b = &ix->bucket[(1ULL << ix->log2) + link - 1];
 
+			if (link == 0 || link > ix->overflow)
+				break;
 			if (!found && b != last && fnd_load_relaxed(&b->link) == 0 && bucket_empty(b)) {
-				found = link;
+				found = (uint32_t)link;
 				fnd_store_release(&before->link, 0); /* [IX-2] */
 				break;
 			}
@@ -269,13 +272,15 @@ void fnd_index_retire(struct fnd_table *t, uint32_t shard, uint64_t off)
 /* At the start of a critical section: stamp what earlier sections retired, free what no reader is in. */
 void fnd_index_reclaim(struct fnd_table *t, uint32_t shard)
 {
+	const uint64_t mine = fnd_span_use(FND_SPAN_INDEX, t->number, shard);
 	struct fnd_shm_shard *sh = &t->shard[shard];
 	uint64_t off, safe;
 
 	for (int steps = 0; steps < 64 && (off = fnd_load_relaxed(&sh->old_index)) != 0; steps++) {
 		struct fnd_shm_span *span = fnd_at(t->seg, off, sizeof(*span));
 
-		if (!span || span->magic != FND_SPAN_MAGIC) {
+		if (!span || span->magic != FND_SPAN_MAGIC || off == (t->index[shard] & ~63ULL) ||
+		    fnd_load_acquire(&span->use) != mine) { /* [SP-2] */
 			fnd_store_relaxed(&sh->old_index, 0); /* damaged: the walk of a repair finds it */
 			return;
 		}

@@ -83,6 +83,9 @@ bool fnd_process_slot_dead(struct fnd_segment *seg, uint32_t slot, uint64_t word
 		return fnd_slot_id(word) != seg->identity.pid &&
 		       fnd_pid_gone(fnd_slot_id(word));
 	case FND_SLOT_REAPING:
+#ifdef FND_MUTANT_REAPING_FOREVER
+		return false;
+#endif
 		return reaper_dead(seg, fnd_slot_id(word));
 	case FND_SLOT_ACTIVE:
 		break;
@@ -203,8 +206,8 @@ static bool process_of_thread_dead(struct fnd_segment *seg, struct fnd_shm_threa
 	struct fnd_identity id;
 	uint64_t pw;
 
-	if (slot == 0 || slot > seg->processes)
-		return false; /* damaged: nothing can be proved */
+	if (slot == 0 || slot > seg->processes) /* damaged: there is only the thread's own number to go by */
+		return fnd_pid_gone(fnd_slot_id(word));
 	p = &seg->process[slot];
 	pw = fnd_load_acquire(&p->word); /* [SL-2] */
 	id.pid = fnd_slot_id(pw);

@@ -182,7 +182,8 @@ static uint64_t span_reuse(struct fnd_segment *seg, uint64_t bytes)
 			break;
 		b = fnd_load_relaxed(&span->bytes);
 		/* [SP-2] pairs with the release of a reclaimed index: nobody uses it any more */
-		if (fnd_load_acquire(&span->use) == FND_SPAN_FREE && b >= bytes && b < best_bytes) {
+		if (fnd_load_acquire(&span->use) == FND_SPAN_FREE && b >= bytes && b < best_bytes &&
+		    fnd_backed(seg, off, b)) {
 			best = off;
 			best_bytes = b;
 		}
@@ -243,7 +244,9 @@ int fnd_space_lock(struct fnd_segment *seg, struct fnd_thread *th)
 
 	if (r != FND_LOCK_STOLEN)
 		return r;
+#ifndef FND_MUTANT_DIRECTORY_UNREPAIRED
 	fnd_directory_repair(seg);
+#endif
 	fnd_cell_count(th, FND_COUNTER_RECOVERIES, 1);
 	fnd_lock_repaired(th, &seg->hdr->lock);
 	return 0;
