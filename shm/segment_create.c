@@ -149,8 +149,7 @@ static int open_nameless(const struct fnd_segment_options *o, const struct fnd_s
 	return fd;
 }
 
-int fnd_segment_create(const char *name, const struct fnd_segment_options *opt,
-		       struct fnd_segment **ret_seg)
+static int create(const char *name, const struct fnd_segment_options *opt, struct fnd_segment **ret_seg)
 {
 	struct fnd_segment_options o;
 	char base[FND_NAME_MAX + 1];
@@ -196,5 +195,17 @@ int fnd_segment_create(const char *name, const struct fnd_segment_options *opt,
 		fnd_segment_detach(seg);
 	else
 		*ret_seg = seg;
+	return err;
+}
+
+int fnd_segment_create(const char *name, const struct fnd_segment_options *opt,
+		       struct fnd_segment **ret_seg)
+{
+	int state, err;
+
+	/* cancelled half way the thread would leave a descriptor and a mapping behind */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	err = create(name, opt, ret_seg);
+	pthread_setcancelstate(state, NULL);
 	return err;
 }

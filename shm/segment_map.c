@@ -55,8 +55,12 @@ void fnd_attachments_unlock(void)
 	pthread_mutex_unlock(&attachments_mutex);
 }
 
+/* Cancellation waits meanwhile: a thread cancelled in an open() or a nap would keep the mutex for ever. */
+static __thread int cancel_state;
+
 void fnd_attaching_begin(void)
 {
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	pthread_once(&fork_once, fork_handlers);
 	pthread_mutex_lock(&attaching_mutex);
 }
@@ -64,6 +68,7 @@ void fnd_attaching_begin(void)
 void fnd_attaching_end(void)
 {
 	pthread_mutex_unlock(&attaching_mutex);
+	pthread_setcancelstate(cancel_state, NULL);
 }
 
 struct fnd_segment *fnd_attachment_find(uint64_t id)

@@ -150,8 +150,10 @@ static void reap_namesakes(struct fnd_segment *seg)
 	for (uint32_t i = 1; i <= high && i <= seg->processes; i++) {
 		uint64_t w = fnd_load_acquire(&seg->process[i].word); /* [SL-2] */
 
-		if (fnd_slot_id(w) == seg->identity.pid && (fnd_slot_state(w) == FND_SLOT_ACTIVE ||
-							    fnd_slot_state(w) == FND_SLOT_CLAIMING))
+		if ((fnd_slot_id(w) == seg->identity.pid && (fnd_slot_state(w) == FND_SLOT_ACTIVE ||
+							     fnd_slot_state(w) == FND_SLOT_CLAIMING)) ||
+		    (fnd_slot_id(w) == (REAPER_PID_BIT | seg->identity.pid) &&
+		     fnd_slot_state(w) == FND_SLOT_REAPING)) /* it died reaping, before it had a slot */
 			fnd_reap_process(seg, i, w);
 	}
 }
