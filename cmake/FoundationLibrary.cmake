@@ -39,3 +39,14 @@ configure_file(${PROJECT_SOURCE_DIR}/cmake/foundation.pc.in
 	${PROJECT_BINARY_DIR}/foundation.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/foundation.pc
 	DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+include(CMakePackageConfigHelpers)
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/foundationConfig.cmake.in
+	${PROJECT_BINARY_DIR}/foundationConfig.cmake
+	INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/foundation
+	PATH_VARS CMAKE_INSTALL_LIBDIR CMAKE_INSTALL_INCLUDEDIR)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/foundationConfigVersion.cmake
+	COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/foundationConfig.cmake
+	${PROJECT_BINARY_DIR}/foundationConfigVersion.cmake
+	DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/foundation)

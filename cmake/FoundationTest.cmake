@@ -125,8 +125,13 @@ function(fnd_fuzz_target name)
 	endif()
 	fnd_test_executable(${name} foundation_static ${ARGN})
 	target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+	# what is found goes into the first directory; the second, when there is one, is where to begin
 	file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/tests/corpus/${name})
+	set(begin ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name})
+	if(NOT EXISTS ${begin})
+		set(begin)
+	endif()
 	fnd_add_bounded_test(${name} TIMEOUT 30 LABELS fuzz
 		COMMAND $<TARGET_FILE:${name}> -max_total_time=5 -timeout=5 -print_final_stats=1
-			${CMAKE_BINARY_DIR}/tests/corpus/${name})
+			${CMAKE_BINARY_DIR}/tests/corpus/${name} ${begin})
 endfunction()

@@ -29,6 +29,25 @@ cc -o consumer_static consumer.c $(pkg-config --cflags foundation) \
 	"$libdir/libfoundation.a" $(pkg-config --static --libs foundation | sed 's/-lfoundation//')
 ./consumer_static static
 
+# The same by the CMake package, as C and as C++17.
+cp consumer.c consumer_cxx.cpp
+cat >CMakeLists.txt <<'END'
+cmake_minimum_required(VERSION 3.25)
+project(consumer C CXX)
+set(CMAKE_CXX_STANDARD 17)
+find_package(foundation 0.1 REQUIRED)
+add_executable(packaged consumer.c)
+target_link_libraries(packaged foundation::foundation)
+add_executable(packaged_cxx consumer_cxx.cpp)
+target_link_libraries(packaged_cxx foundation::static)
+END
+cmake -S . -B package -DCMAKE_PREFIX_PATH="$prefix" >package.log 2>&1 && cmake --build package >>package.log 2>&1 || {
+	cat package.log
+	exit 1
+}
+./package/packaged package
+./package/packaged_cxx package
+
 for header in "$prefix"/include/foundation/*.h; do
 	echo "#include <foundation/$(basename "$header")>" >alone.c
 	# shellcheck disable=SC2046
