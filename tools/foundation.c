@@ -19,6 +19,7 @@ static const struct command {
 	{ "destroy", cmd_destroy, "remove a segment nobody is attached to" },
 	{ "ls", cmd_ls, "list the segments of this machine" },
 	{ "status", cmd_status, "figures, participants, tables and warnings of a segment" },
+	{ "verify", cmd_verify, "walk a whole segment and name every structural defect" },
 	{ "agents", cmd_agents, "the names in a segment's registry, and who owns them" },
 	{ "reap", cmd_reap, "free the slots and names of dead participants now" },
 	{ "help", cmd_help, "explain a command" },
@@ -108,6 +109,9 @@ error_t look_parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case LOOK_KEY_ALL:
 		opt->all = true;
+		return 0;
+	case LOOK_KEY_THREADS:
+		opt->threads = true;
 		return 0;
 	case ARGP_KEY_ARG:
 		argp_error(state, "unexpected argument: %s", arg);

@@ -14,15 +14,17 @@ int cmd_destroy(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_reap(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 
 /* Options of the commands that look at one segment. */
 struct look_options {
 	const char *segment;
 	bool json;
 	bool all;
+	bool threads;
 };
 
-enum { LOOK_KEY_SEGMENT = 's', LOOK_KEY_JSON = 'j', LOOK_KEY_ALL = 'a' };
+enum { LOOK_KEY_SEGMENT = 's', LOOK_KEY_JSON = 'j', LOOK_KEY_ALL = 'a', LOOK_KEY_THREADS = 't' };
 
 #define LOOK_OPTION_SEGMENT                                                                       \
 	{ "segment", LOOK_KEY_SEGMENT, "NAME", 0,                                                 \

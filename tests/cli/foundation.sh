@@ -73,7 +73,7 @@ has out "create"
 expect 0 --version
 has out "foundation "
 expect 0 help
-for command in create destroy ls status agents reap; do
+for command in create destroy ls status verify agents reap; do
 	expect 0 "$command" --help
 	has out "Usage: foundation $command"
 	cp "$tmp/out" "$tmp/help"
@@ -152,7 +152,7 @@ expect 3 create "$base" --agents 1M --max-bytes 24M
 # refused STATUS WORD: by everything that looks, and nothing of it changes
 refused() {
 	local name=$base command
-	for command in status agents; do
+	for command in status verify agents; do
 		expect "$1" $command --segment "$name"
 		has err "$2"
 	done
@@ -236,6 +236,40 @@ has err table
 json foundation.status/1 "
 	len(d['tables']) == 1 and [w for w in d['warnings'] if w['id'] == 'damaged']"
 expect 4 agents --segment "$base"
+
+# Every defect of a copy is named with its place and what to do.
+expect 4 verify --segment "$base" --json
+json foundation.verify/1 "
+	d['sound'] is False and d['defects_total'] == len(d['defects']) >= 1
+	and all(e['where'] and e['what'] and e['remedy'] for e in d['defects'])
+	and $table in [e['offset'] for e in d['defects']]"
+bad
+expect 0 verify --segment "$base" --json
+json foundation.verify/1 "d['sound'] is True and d['tables'] == 2 and not d['defects'] and d['shards'] >= 2"
+expect 0 verify --segment "$base"
+has out sound
+word() { # file, offset: the 8 bytes there as a number
+	python3 -c "
+import struct, sys
+print(struct.unpack_from('<Q', open(sys.argv[1], 'rb').read(), int(sys.argv[2]))[0])" "$1" "$2"
+}
+span=$(word "$(path "$base")" 144)
+# damage OFFSET BYTES WHERE: exactly the place is named
+damage() {
+	bad && poke "$(path "$base")" "$1" "$2"
+	expect 4 verify --segment "$base"
+	has out "$3"
+	has out "offset"
+	has err damaged
+}
+damage 2048 '\1' "header"
+damage 320 '\377' "safe is"
+damage 392 '\1\2\3\4' "lock word"
+damage $(($(word "$good" 112) + 130)) '\7' "process slot 1"
+damage $(($(word "$good" 120) + 2)) '\7' "thread slot 0"
+damage "$span" 'X' "no span header"
+damage $((span + 64)) '\4' "shard 0"
+damage $((table + 100)) '\1' "unused bytes"
 rm -f "$(path "$base")"
 expect 0 destroy "$base-good"
 
@@ -282,6 +316,8 @@ if [ -x "$FOUNDATION_BIN/logmill" ]; then
 	json foundation.status/1 "
 		$logmill_pid in [p['pid'] for p in d['participants'] if p['alive']]
 		and d['counters']['suppressed'] + d['counters']['emitted'] == 40"
+	expect 0 verify --segment "$base" --json
+	json foundation.verify/1 "d['sound'] and d['records'] >= 41"
 	expect 3 destroy "$base"
 	has err "$logmill_pid"
 	[ -e "$(path "$base")" ] || say "destroyed under a live participant"
@@ -311,6 +347,7 @@ if [ -x "$FOUNDATION_BIN/logmill" ]; then
 		and [w for w in d['warnings'] if w['id'] == 'dead-participants']"
 	expect 0 agents --segment "$base" --json
 	json foundation.agents/1 "d['agents'] == [] and d['dead'] >= 40"
+	expect 0 verify --segment "$base"
 	expect 0 agents --segment "$base" --all --json
 	json foundation.agents/1 "
 		len(d['agents']) >= 40 and not any(a['alive'] for a in d['agents'])"

@@ -46,7 +46,6 @@ struct board {
 	struct fnd_shm_header hdr;
 	struct fnd_shm_thread thread[3];
 	struct line go, ready, middle, ended; /* rounds, of the left and of the right side */
-	struct line stop;
 	struct line idx;  /* which record is reachable */
 	struct line lock; /* a lock word */
 	struct line mark, slot;
@@ -102,17 +101,17 @@ static void fill_buffer(struct side *s)
 
 static void await(struct side *s, struct line *l, uint64_t value)
 {
+	int status;
+
 	for (uint64_t spins = 1; fnd_load_acquire(&l->v) != value; spins++) {
 		fnd_pause();
 		if (spins % 20000)
 			continue;
 		sched_yield();
-		if (s->peer && waitpid(s->peer, NULL, WNOHANG) == s->peer) {
+		if (s->peer && waitpid(s->peer, &status, WNOHANG) == s->peer) {
 			fprintf(stderr, "the other process has gone\n");
-			exit(1);
+			exit(WIFEXITED(status) && WEXITSTATUS(status) == 77 ? 77 : 1);
 		}
-		if (!s->peer && fnd_load_acquire(&s->b->stop.v))
-			exit(0);
 	}
 }
 
@@ -121,7 +120,7 @@ static void await(struct side *s, struct line *l, uint64_t value)
 static void section_prepare(struct side *s, uint64_t round)
 {
 	fnd_store_relaxed(&s->b->idx.v, round * 2); /* even: the old record */
-	s->seg.stall_checked_at = fnd_cycles();	    /* the reader lives: no need to look */
+	s->seg.stall_checked_at = fnd_cycles(); /* the reader lives: no need to look */
 }
 
 /* Unlink, stamp, advance: may the record be given out again although the section has reached it? */
