@@ -342,15 +342,6 @@ void fnd_record_retire(struct fnd_table *t, struct fnd_shm_shard *sh, uint64_t o
 
 	if (!r)
 		return;
-#ifdef FND_MUTANT_HEAD_BEFORE_NEXT
-	uint64_t was = sh->open_head;
-
-	fnd_store_relaxed(&sh->open_head, off);
-	fnd_store_relaxed(&r->next, (uint32_t)(was >> 3));
-	fnd_store_relaxed(&sh->open_count, sh->open_count + 1);
-	fnd_store_relaxed(&sh->retired, sh->retired + 1);
-	return;
-#endif
 	fnd_store_relaxed(&r->next, (uint32_t)(fnd_load_relaxed(&sh->open_head) >> 3));
 	fnd_compiler_barrier(); /* linked before it is the head, for a survivor */
 	fnd_store_relaxed(&sh->open_head, off);

@@ -7,6 +7,7 @@
  * A signal handler that counts while it interrupts its own thread's counting may lose that one step.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "histogram.h"
@@ -114,6 +115,21 @@ static uint64_t clock_ns(clockid_t clock)
 uint64_t fnd_now_ns(void)
 {
 	return clock_ns(CLOCK_MONOTONIC);
+}
+
+int64_t fnd_clock_offset_ns(void)
+{
+	FILE *f = fopen("/proc/self/timens_offsets", "re");
+	long long s, ns;
+	char clock[16];
+	int64_t offset = 0;
+
+	while (f && fscanf(f, "%15s %lld %lld", clock, &s, &ns) == 3)
+		if (strcmp(clock, "monotonic") == 0 || strcmp(clock, "1") == 0)
+			offset = s * 1000000000LL + ns;
+	if (f)
+		fclose(f);
+	return offset;
 }
 
 uint64_t fnd_wall_ns(void)

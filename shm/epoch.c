@@ -96,14 +96,14 @@ static int advance(struct fnd_segment *seg, uint64_t *ret_epoch, uint32_t *ret_b
 	uint64_t m;
 
 	if (seg->read_only)
-		return -FND_E_FENCED;
+		return fnd_fenced_error();
 	*ret_epoch = fnd_fetch_add(&seg->hdr->epoch, 1) + 1; /* [GP-3] before the membarrier */
 #ifndef FND_MUTANT_NO_MEMBARRIER
 	/* [GP-1] pairs with fnd_section_begin: after it, a section that began before is visible, and one
 	 * that is not visible will see what was unlinked before */
 	if (!(seg->hdr->feature_incompat & FND_INCOMPAT_FENCED) &&
 	    membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) != 0)
-		return -errno;
+		return fnd_fenced_error(); /* a sandbox that was entered after attaching */
 #endif
 	m = scan_readers(seg, *ret_epoch, ret_blocker);
 	fnd_raise_u64(&seg->hdr->safe, m); /* [GP-5] pairs with the reuse of a batch */

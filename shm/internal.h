@@ -54,6 +54,7 @@ struct fnd_segment {
 	uint32_t self_gen;
 	struct fnd_identity identity;
 	uint64_t dev, ino; /* of the segment's file, for the exec rule */
+	int64_t clock_offset_ns; /* taken off a time that goes into the segment */
 	int fd;
 	char name[FND_NAME_MAX + 1];
 	uint32_t uid; /* whose name space */
@@ -149,6 +150,7 @@ FND_HIDDEN void fnd_attachments_unlock(void);
 FND_HIDDEN struct fnd_segment *fnd_attachment_find(uint64_t id);
 FND_HIDDEN bool fnd_pid_gone(uint32_t pid);
 FND_HIDDEN int fnd_forked_error(void);
+FND_HIDDEN int fnd_fenced_error(void);
 FND_HIDDEN void fnd_printable(char *text);
 FND_HIDDEN void fnd_thread_describe(struct fnd_segment *seg, uint32_t index, char *buf, size_t len);
 
@@ -330,6 +332,8 @@ static inline void fnd_cell_count(struct fnd_thread *th, enum fnd_counter id, ui
 }
 
 FND_HIDDEN uint64_t fnd_now_ns(void); /* CLOCK_MONOTONIC */
+/* How far this process's time namespace sets CLOCK_MONOTONIC ahead: for a time that others read. */
+FND_HIDDEN int64_t fnd_clock_offset_ns(void);
 FND_HIDDEN uint64_t fnd_wall_ns(void);
 
 static inline uint64_t fnd_cycles(void)

@@ -118,6 +118,7 @@ int fnd_observer_open(const char *name, struct fnd_observer **ret_observer)
 	o->uid = st.st_uid;
 	o->mode = st.st_mode & 07777;
 	find_home(o);
+	o->clock_offset_ns = fnd_clock_offset_ns();
 	*ret_observer = o;
 	return 0;
 }

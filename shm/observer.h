@@ -21,6 +21,7 @@ struct fnd_observer {
 	int fd;
 	bool same_boot;
 	bool same_pidns;
+	int64_t clock_offset_ns; /* of this process's time namespace */
 };
 
 /* The members of the header that move, as they were at one read. */

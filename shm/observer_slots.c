@@ -126,6 +126,7 @@ static int observe_thread(const struct fnd_observer *o, uint32_t slot, const uin
 			  thread_fn fn, void *arg)
 {
 	const uint64_t off = o->header.thread_off + (uint64_t)slot * sizeof(struct fnd_shm_thread);
+	const uint64_t now = fnd_now_ns() - (uint64_t)o->clock_offset_ns;
 	struct fnd_observed_thread t = { .slot = slot };
 	struct fnd_shm_thread copy;
 	bool taken;
@@ -147,8 +148,8 @@ static int observe_thread(const struct fnd_observer *o, uint32_t slot, const uin
 		t.pid = fnd_slot_id(words[t.process]);
 	t.nesting = (uint32_t)(copy.epoch & 0xffff);
 	t.epoch = t.nesting ? copy.epoch >> 16 : 0;
-	if (t.nesting && copy.behind_epoch == t.epoch && copy.behind_ns && fnd_now_ns() > copy.behind_ns)
-		t.behind_ns = fnd_now_ns() - copy.behind_ns;
+	if (t.nesting && copy.behind_epoch == t.epoch && copy.behind_ns && now > copy.behind_ns)
+		t.behind_ns = now - copy.behind_ns;
 	err = read_samples(o, &t);
 	return err ? err : fn(&t, arg);
 }

@@ -354,7 +354,7 @@ int fnd_table_check(struct fnd_table *t)
 	if (first)
 		return first;
 	if (t->seg->read_only)
-		return -FND_E_FENCED;
+		return fnd_fenced_error();
 	for (uint32_t i = 0; i < t->shards; i++) {
 		int err = fnd_shard_lock(t, th, i);
 
@@ -372,15 +372,15 @@ int fnd_table_quiesce(struct fnd_table *t)
 	struct fnd_thread *th;
 	int err = fnd_thread_self(t->seg, &th);
 
-	/* three: when all batches are taken the open one is stamped after the first are collected */
+	/* three: with all batches taken the open one is stamped in the second and collected in the third */
 	for (int pass = 0; !err && pass < 3; pass++) {
 		for (uint32_t i = 0; i < t->shards; i++) {
 			int busy = t->seg->read_only ? -EBUSY : fnd_trylock(th, &t->shard[i].lock);
 
 			if (busy)
 				continue;
-			fnd_shard_stamp(t, i, true);
 			fnd_shard_collect(t, &t->shard[i]);
+			fnd_shard_stamp(t, i, true);
 			fnd_unlock(th, &t->shard[i].lock);
 		}
 		if (pass < 2)

@@ -153,6 +153,7 @@ static void copy_header(struct fnd_segment *seg, const struct fnd_shm_header *h,
 	seg->ino = st->st_ino;
 	seg->limit = (uint64_t)st->st_size < h->max_bytes ? (uint64_t)st->st_size : h->max_bytes;
 	seg->lock_timeout_ms = 5000;
+	seg->clock_offset_ns = fnd_clock_offset_ns();
 	seg->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
 }
 

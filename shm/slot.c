@@ -466,6 +466,12 @@ int fnd_forked_error(void)
 	return fnd_fail(FND_E_FORKED, "a handle of the parent process: call fnd_segment_attach in the child");
 }
 
+int fnd_fenced_error(void)
+{
+	return fnd_fail(FND_E_FENCED,
+			"membarrier(2) is refused here, and the segment was made without FND_SEGMENT_FENCED");
+}
+
 /* Another process's bytes, for a message. */
 void fnd_printable(char *text)
 {

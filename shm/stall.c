@@ -48,7 +48,8 @@ void fnd_stall_found(struct fnd_segment *seg, uint32_t index)
 {
 	struct fnd_shm_thread *t = &seg->thread[index];
 	/* relaxed, all: notes for people; two finders may both write the same */
-	uint64_t epoch = fnd_load_relaxed(&t->epoch) >> 16, now = fnd_now_ns(), since;
+	uint64_t epoch = fnd_load_relaxed(&t->epoch) >> 16, since;
+	uint64_t now = fnd_now_ns() - (uint64_t)seg->clock_offset_ns;
 	uint64_t mark = (uint64_t)index << 48 | (epoch & 0xffffffffffffULL);
 	struct fnd_stall s;
 
@@ -74,7 +75,8 @@ void fnd_stall_found(struct fnd_segment *seg, uint32_t index)
 int fnd_segment_stall(struct fnd_segment *seg, struct fnd_stall *ret_stall)
 {
 	uint32_t index;
-	uint64_t epoch, now = fnd_now_ns(), since;
+	uint64_t now = fnd_now_ns() - (uint64_t)seg->clock_offset_ns;
+	uint64_t epoch, since;
 
 	if (fnd_forked(seg))
 		return fnd_forked_error();

@@ -317,7 +317,7 @@ int fnd_table_open(struct fnd_segment *seg, const char *name, const struct fnd_t
 		return -ENOMEM;
 	err = find(seg, name, t);
 	if (err == -ENOENT && opt) {
-		err = seg->read_only ? -FND_E_FENCED : plan_make(seg, name, opt, &plan);
+		err = seg->read_only ? fnd_fenced_error() : plan_make(seg, name, opt, &plan);
 		if (!err)
 			err = open_or_make(seg, th, &plan, t);
 	} else if (err == -ENOENT) {

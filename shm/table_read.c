@@ -406,7 +406,7 @@ int fnd_table_iterate(struct fnd_table *t, unsigned int flags,
 	if (err)
 		return err;
 	if ((flags & FND_ITERATE_EXACT) && t->seg->read_only)
-		return -FND_E_FENCED;
+		return fnd_fenced_error();
 	for (uint32_t i = 0; !err && i < t->shards; i++) {
 		c.used = 0;
 		err = copy_shard(t, th, i, flags, &c);

@@ -351,7 +351,7 @@ static int run(struct fnd_table *t, struct change *c)
 	if (c->value_bytes > t->value_max)
 		return fnd_fail(E2BIG, "table %s: a value has at most %u bytes", t->name, t->value_max);
 	if (t->seg->read_only)
-		return -FND_E_FENCED;
+		return fnd_fenced_error();
 	if (th->writing)
 		return fnd_fail(EDEADLK, "a write from a signal handler that interrupted a write");
 	th->writing = 1;

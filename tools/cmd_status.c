@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* foundation status: one segment, its participants and tables, and what is wrong with it. Looks only. */
-#include "foundation.h"
+#include "cmd_status.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,7 +14,13 @@
 
 #define PROG "foundation status"
 
-static const struct argp_option options[] = { LOOK_OPTION_SEGMENT, LOOK_OPTION_JSON, { 0 } };
+static const struct argp_option options[] = {
+	LOOK_OPTION_SEGMENT,
+	LOOK_OPTION_JSON,
+	{ "threads", LOOK_KEY_THREADS, NULL, 0,
+	  "Also the threads, and what their read sections hold back", 0 },
+	{ 0 }
+};
 
 static const struct argp argp = {
 	options, look_parse, NULL,
@@ -29,9 +35,12 @@ struct view {
 	struct fnd_latency lookup, recovery;
 	json_t *participants;
 	json_t *tables;
+	json_t *threads;
 	json_t *warnings;
 	uint64_t agents;
+	uint64_t held_bytes; /* records that wait for readers, in all tables */
 	bool known;
+	bool show_threads;
 };
 
 static const struct {
@@ -49,13 +58,14 @@ static const struct {
 	{ FND_COUNTER_UNREGISTERED, "unregistered" },
 	{ FND_COUNTER_NAMES_REAPED, "names_reaped" },
 	{ FND_COUNTER_LOCK_TIMEOUTS, "lock_timeouts" },
+	{ FND_COUNTER_STALLS, "stalls" },
 };
 
 #define COUNTERS (sizeof(counters) / sizeof(counters[0]))
 
 /* --- warnings ------------------------------------------------------------------------------------- */
 
-__attribute__((format(printf, 3, 4))) static void warn(struct view *v, const char *id, const char *fmt, ...)
+void status_warn(json_t *warnings, const char *id, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
@@ -63,8 +73,10 @@ __attribute__((format(printf, 3, 4))) static void warn(struct view *v, const cha
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	json_array_append_new(v->warnings, json_pack("{s:s, s:s}", "id", id, "message", text));
+	json_array_append_new(warnings, json_pack("{s:s, s:s}", "id", id, "message", text));
 }
+
+#define warn(v, ...) status_warn((v)->warnings, __VA_ARGS__)
 
 static void warn_table(struct view *v, const struct fnd_table_stats *t)
 {
@@ -114,7 +126,7 @@ static void warn_home(struct view *v)
 
 /* --- reading -------------------------------------------------------------------------------------- */
 
-static const char *state_name(uint32_t state)
+const char *status_state(uint32_t state)
 {
 	switch (state) {
 	case FND_PARTICIPANT_CLAIMING:
@@ -137,7 +149,7 @@ static int note_participant(const struct fnd_observed_participant *p, void *arg)
 			  "comm", tool_json_text(p->comm, strlen(p->comm)),
 			  "slot", (json_int_t)p->slot,
 			  "generation", (json_int_t)p->generation,
-			  "state", state_name(p->state),
+			  "state", status_state(p->state),
 			  "alive", look_liveness_json(p->liveness),
 			  "liveness", look_liveness(p->liveness),
 			  "read_only", (int)p->read_only,
@@ -153,6 +165,7 @@ static int note_table(const struct fnd_table_stats *t, void *arg)
 
 	if (strcmp(t->name, FND_REGISTRY_TABLE) == 0)
 		v->agents = t->live;
+	v->held_bytes += t->retired * t->record_bytes;
 	json_array_append_new(v->tables,
 		json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
 			  "name", t->name,
@@ -178,7 +191,7 @@ static int note_table(const struct fnd_table_stats *t, void *arg)
 static int read_view(struct fnd_observer *o, struct view *v)
 {
 	int err = fnd_observer_status(o, &v->s);
-	int damaged = 0;
+	int damaged = 0, threads = 0;
 
 	v->known = !err;
 	if (!err)
@@ -189,6 +202,11 @@ static int read_view(struct fnd_observer *o, struct view *v)
 		err = fnd_observer_latency(o, FND_OP_RECOVERY, &v->recovery);
 	if (!err)
 		err = fnd_observer_tables(o, note_table, v);
+	if (!err || (v->known && err == -FND_E_CORRUPT))
+		threads = status_threads_read(o, &v->s, v->participants, v->held_bytes, v->threads,
+					      v->warnings);
+	if (!err)
+		err = threads;
 	if (v->known && err == -FND_E_CORRUPT) {
 		damaged = err;
 		warn(v, "damaged", "%s", fnd_error_detail());
@@ -258,7 +276,7 @@ static int print_json(struct view *v)
 		"brk", (json_int_t)s->brk, "free_bytes", (json_int_t)s->free_bytes,
 		"default_capacity", (json_int_t)s->default_capacity,
 		"process_slots", (json_int_t)s->process_slots, "thread_slots", (json_int_t)s->thread_slots,
-		"threads", (json_int_t)s->threads, "agents", (json_int_t)v->agents));
+		"threads_taken", (json_int_t)s->threads, "agents", (json_int_t)v->agents));
 	json_object_update_new(j, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
 		"participants_live", (json_int_t)s->participants_live,
 		"participants_dead", (json_int_t)s->participants_dead,
@@ -274,10 +292,12 @@ static int print_json(struct view *v)
 		"ro_compat", (json_int_t)s->feature_ro_compat,
 		"incompat", (json_int_t)s->feature_incompat,
 		"sample_every", (json_int_t)s->sample_every, "sample_always", (json_int_t)s->sample_always));
-	json_object_update_new(j, json_pack("{s:o, s:o, s:o, s:O, s:O, s:O}",
+	json_object_update_new(j, json_pack("{s:o, s:o, s:o, s:I, s:O, s:O, s:O}",
 		"counters", counters_json(s), "lookup_ns", latency_json(&v->lookup),
-		"recovery_ns", latency_json(&v->recovery), "tables", v->tables,
-		"participants", v->participants, "warnings", v->warnings));
+		"recovery_ns", latency_json(&v->recovery), "held_bytes", (json_int_t)v->held_bytes,
+		"tables", v->tables, "participants", v->participants, "warnings", v->warnings));
+	if (v->show_threads)
+		json_object_set(j, "threads", v->threads);
 	return tool_print_json(PROG, j);
 }
 
@@ -388,6 +408,8 @@ static int print_text(const struct view *v)
 		putchar('\n');
 	print_tables(v);
 	print_participants(v);
+	if (v->show_threads)
+		status_threads_print(v->threads);
 	if (json_array_size(v->warnings))
 		putchar('\n');
 	json_array_foreach(v->warnings, i, w)
@@ -409,7 +431,9 @@ int cmd_status(int argc, char **argv)
 		return err;
 	v.participants = json_array();
 	v.tables = json_array();
+	v.threads = json_array();
 	v.warnings = json_array();
+	v.show_threads = opt.threads;
 	err = read_view(o, &v);
 	fnd_observer_close(o);
 	if (!err || (v.known && err == -FND_E_CORRUPT))
@@ -418,6 +442,7 @@ int cmd_status(int argc, char **argv)
 		printed = tool_fail(PROG, v.name, err);
 	json_decref(v.participants);
 	json_decref(v.tables);
+	json_decref(v.threads);
 	json_decref(v.warnings);
 	return printed;
 }

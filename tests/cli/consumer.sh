@@ -41,10 +41,10 @@ target_link_libraries(packaged foundation::foundation)
 add_executable(packaged_cxx consumer_cxx.cpp)
 target_link_libraries(packaged_cxx foundation::static)
 END
-cmake -S . -B package -DCMAKE_PREFIX_PATH="$prefix" >package.log 2>&1 && cmake --build package >>package.log 2>&1 || {
+if ! { cmake -S . -B package -DCMAKE_PREFIX_PATH="$prefix" && cmake --build package; } >package.log 2>&1; then
 	cat package.log
 	exit 1
-}
+fi
 ./package/packaged package
 ./package/packaged_cxx package
 

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: MIT
+/*
+ * stores - a crash at every store of every operation, and at every store of the repair.
+ *
+ * An operation runs once; the log of its stores is the list of the states its death can leave. Each of
+ * them is put in place, repaired by a rescuer, checked, given new work, checked again, and put back. The
+ * rescuer's own stores are crash states too: there a second rescuer repairs what both left.
+ *
+ *   stores [--suite NAME] [--part I/N] [--goal STATES] [--seed S] [--report FILE] [--mutant NAME]
+ *
+ * --mutant: a seeded bug is in; the suite must notice it, and is reported under that name.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "hooks.h"
+#include "report.h"
+#include "stores.h"
+
+#define VIOLATIONS_SHOWN 3
+#define IMAGE_EVERY 256
+
+static const struct operation *op;
+static const struct state *from;
+static struct suite_result total;
+static char *image; /* the segment as it was before the operation */
+static uint64_t image_bytes;
+static bool quiet;
+
+int __real_clock_gettime(clockid_t clock, struct timespec *ts);
+
+static double now_s(void)
+{
+	struct timespec ts;
+
+	__real_clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* Where the victims were: store numbers and addresses for addr2line. */
+struct place {
+	size_t i, n;
+	void *at;
+};
+static struct place victim_at, rescuer_at;
+
+static void violation(const char *what)
+{
+	total.violations++;
+	if (quiet || total.violations > VIOLATIONS_SHOWN)
+		return;
+	fprintf(stderr, "stores-%s, state %s, seed %llu: store %zu of %zu (%p)", op->name, from->name,
+		(unsigned long long)w.seed, victim_at.i, victim_at.n, victim_at.at);
+	if (rescuer_at.n)
+		fprintf(stderr, ", then store %zu of %zu of the repair (%p)", rescuer_at.i, rescuer_at.n,
+			rescuer_at.at);
+	fprintf(stderr, ":\n  %s\n", what);
+}
+
+/* --- one state ------------------------------------------------------------------------------------ */
+
+/* Runs a step of a trial with its stores written down. */
+static const char *logged(const char *(*step)(const struct trial *t), const struct trial *t)
+{
+	const char *err;
+
+	hooks_mode = HOOKS_LOG;
+	err = step(t);
+	hooks_mode = HOOKS_OFF;
+	return err;
+}
+
+/* Repairs and checks the state that is in place. The log ends after the repair's stores, from *ret_from. */
+static void trial_run(const struct trial *t, size_t *ret_from)
+{
+	size_t before = hooks_mark(), after;
+	const char *err;
+
+	total.count++;
+	world_reset(t->rescuer);
+	world_act(t->rescuer);
+	err = logged(check_readers, t);
+	hooks_undo(before);
+	*ret_from = before;
+	if (!err)
+		err = logged(recover, t);
+	after = hooks_mark();
+	if (!err)
+		err = logged(check_all, t);
+	if (!err && t->thorough)
+		err = logged(check_new_work, t);
+	hooks_undo(after);
+	world_act(FOUNDER);
+	if (err)
+		violation(err);
+}
+
+/* The rescuer dies at each of its stores; a second one comes. */
+static void die_in_repair(size_t mark, size_t n)
+{
+	struct store *repair = malloc((n + 1) * sizeof(*repair));
+	unsigned int turn = (unsigned int)world_draw();
+	struct trial t = { .rescuer = SECOND };
+	size_t from2;
+
+	for (size_t i = 0; i < n; i++)
+		repair[i] = *hooks_entry(mark + i);
+	hooks_forget(mark);
+	world_die(RESCUER);
+	for (size_t i = n; i-- > 0;) {
+		store_revert(&repair[i]);
+		if (!repair[i].begins || i == 0) /* before its first store nothing has happened yet */
+			continue;
+		rescuer_at = (struct place){ i, n, repair[i].where };
+		t.order = (turn + (unsigned int)i) % 3;
+		t.thorough = (turn + i) % 4 == 0;
+		trial_run(&t, &from2);
+		hooks_undo(from2);
+	}
+	rescuer_at = (struct place){ 0 };
+	w.actor[RESCUER].dead = false;
+	free(repair);
+}
+
+static void state_explore(bool deep)
+{
+	struct trial t = { .rescuer = RESCUER, .thorough = true };
+	unsigned int last = (unsigned int)(world_draw() % 3);
+	size_t mark;
+
+	for (unsigned int i = 1; i <= 3; i++) {
+		t.order = (last + i) % 3;
+		trial_run(&t, &mark);
+		if (i < 3 || !deep)
+			hooks_undo(mark);
+	}
+	if (deep)
+		die_in_repair(mark, hooks_mark() - mark);
+}
+
+/* --- one operation from one state ----------------------------------------------------------------- */
+
+static void prepare(uint64_t seed)
+{
+	struct shape shape = { .processes = 8,
+			       .threads = 8,
+			       .max_bytes = 1u << 20,
+			       .table = { .size = sizeof(shape.table),
+					  .key_max = 8,
+					  .value_max = 16,
+					  .capacity = 16 },
+			       .backed = true };
+
+	if (from->shape)
+		from->shape(&shape);
+	if (op->shape)
+		op->shape(&shape);
+	world_make(seed, &shape);
+	if (!op->outside) {
+		world_join(VICTIM, true);
+		world_table();
+	}
+	if (from->prepare)
+		from->prepare();
+	if (op->prepare)
+		op->prepare();
+	world_act(FOUNDER);
+}
+
+static void image_take(void)
+{
+	image_bytes = w.actor[RESCUER].seg->hdr->brk;
+	image = malloc(image_bytes);
+	memcpy(image, hooks_base, image_bytes);
+}
+
+static void image_check(const char *when)
+{
+	if (memcmp(image, hooks_base, image_bytes) != 0)
+		violation(when);
+}
+
+static void tidy(void)
+{
+	size_t mark = hooks_mark();
+
+	hooks_mode = HOOKS_LOG;
+	world_act(VICTIM);
+	if (op->tidy)
+		op->tidy();
+	world_act(FOUNDER);
+	hooks_mode = HOOKS_OFF;
+	hooks_undo(mark);
+}
+
+/* Runs the operation and takes it back. Returns its stores. */
+static struct store *stores_of_run(size_t *ret_n)
+{
+	size_t mark = hooks_mark(), n;
+	struct store *s;
+
+	world_act(VICTIM);
+	hooks_mode = HOOKS_LOG;
+	op->run();
+	hooks_mode = HOOKS_OFF;
+	world_act(FOUNDER);
+	n = hooks_mark() - mark;
+	s = malloc((n + 1) * sizeof(*s));
+	for (size_t i = 0; i < n; i++)
+		s[i] = *hooks_entry(mark + i);
+	model_after();
+	tidy();
+	hooks_undo(mark);
+	*ret_n = n;
+	return s;
+}
+
+static void explore(uint64_t seed, bool deep)
+{
+	struct store *s;
+	size_t n;
+
+	prepare(seed);
+	for (enum who i = READER; i <= SECOND; i++)
+		world_keep(i);
+	world_corruptions();
+	model_before();
+	held_take();
+	image_take();
+	s = stores_of_run(&n);
+	image_check("a store of the operation was not seen");
+	world_die(VICTIM);
+	w.actor[VICTIM].here = w.actor[VICTIM].here && !op->tidy;
+	for (size_t i = 0; i <= n; i++) {
+		if (i == n || s[i].begins) {
+			victim_at = (struct place){ i, n, i < n ? s[i].where : NULL };
+			state_explore(deep);
+		}
+		if (i < n)
+			store_apply(&s[i]);
+	}
+	while (n-- > 0)
+		store_revert(&s[n]);
+	image_check("a store of a repair was not seen");
+	free(s);
+	free(image);
+	model_free();
+	world_end();
+}
+
+/* The same run again, its writes counted by the processor's faults. */
+static void control(uint64_t seed)
+{
+	uint64_t hooked, written;
+	char text[120];
+
+	prepare(seed);
+	world_act(VICTIM);
+	hooks_watch_begin();
+	op->run();
+	written = hooks_watch_end();
+	hooked = hooks_counted;
+	tidy();
+	total.control += written;
+	if (written != hooked) {
+		snprintf(text, sizeof(text), "control: %llu stores seen, %llu made", (unsigned long long)hooked,
+			 (unsigned long long)written);
+		violation(text);
+	}
+	world_end();
+}
+
+/* --- suites --------------------------------------------------------------------------------------- */
+
+static void suite_round(uint64_t seed, bool first)
+{
+	for (unsigned int i = 0; i < op->nstates; i++) {
+		from = &op->states[i];
+		victim_at = rescuer_at = (struct place){ 0 };
+		if (first)
+			control(seed + i);
+		explore(seed + i, true);
+		if (quiet && total.violations) /* the seeded bug is noticed */
+			return;
+	}
+}
+
+static void suite_run(uint64_t goal, uint64_t seed)
+{
+	double start = now_s();
+
+	total = (struct suite_result){ .goal = goal, .seed = seed };
+	for (uint64_t round = 0; round == 0 || (total.count < goal && total.violations == 0); round++)
+		suite_round(seed + round * 1000, round == 0);
+	total.seconds = now_s() - start;
+}
+
+/* A seeded bug is one to notice: that is the goal. */
+static void report_mutant(const char *name, const char *report)
+{
+	struct suite_result r = { .suite = name, .goal = 1, .seed = total.seed, .seconds = total.seconds };
+
+	r.count = total.violations > 0;
+	report_suite(&r, report);
+}
+
+static void report_stores(const char *report)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "stores-%s", op->name);
+	total.suite = name;
+	report_suite(&total, report);
+}
+
+/* Stores that were counted by the hooks and by the processor's faults alike. */
+static void report_control(uint64_t stores, const char *report)
+{
+	struct suite_result r = { .suite = "stores-control", .goal = 1, .count = stores };
+
+	report_suite(&r, report);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "suite", required_argument, NULL, 's' },
+		{ "part", required_argument, NULL, 'p' },
+		{ "goal", required_argument, NULL, 'g' },
+		{ "seed", required_argument, NULL, 'e' },
+		{ "report", required_argument, NULL, 'r' },
+		{ "mutant", required_argument, NULL, 'm' },
+		{ NULL, 0, NULL, 0 },
+	};
+	const char *suite = NULL, *report = NULL, *mutant = NULL;
+	unsigned int part = 0, parts = 1;
+	uint64_t goal = 0, seed = 1, violations = 0, count = 0, controlled = 0;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 's':
+			suite = optarg;
+			break;
+		case 'p':
+			sscanf(optarg, "%u/%u", &part, &parts);
+			break;
+		case 'g':
+			goal = strtoull(optarg, NULL, 10);
+			break;
+		case 'e':
+			seed = strtoull(optarg, NULL, 10);
+			break;
+		case 'r':
+			report = optarg;
+			break;
+		case 'm':
+			mutant = optarg, quiet = true;
+			break;
+		default:
+			return 2;
+		}
+	}
+	for (unsigned int i = 0; i < noperations; i++) {
+		op = &operations[i];
+		if (suite ? strcmp(suite, op->name) != 0 : i % parts != part)
+			continue;
+		suite_run(goal, seed);
+		violations += total.violations;
+		count += total.count;
+		controlled += total.control;
+		if (mutant)
+			report_mutant(mutant, report);
+		else
+			report_stores(report);
+	}
+	if (mutant)
+		return violations == 0;
+	if (!suite)
+		report_control(controlled, report);
+	return violations != 0 || count == 0;
+}

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT
+/* The operations whose every store is a place to die. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "hooks.h"
+#include "stores.h"
+
+static struct fnd_segment *seg(void)
+{
+	return w.actor[VICTIM].seg;
+}
+
+static struct fnd_thread *thread(void)
+{
+	return w.actor[VICTIM].th;
+}
+
+/* --- the main table ------------------------------------------------------------------------------- */
+
+static char key[16], value[32];
+static size_t key_bytes, value_bytes;
+
+static void about(uint32_t k)
+{
+	w.key = k;
+	key_bytes = key_of(k, key);
+	value_bytes = value_of(k, 77777, value);
+}
+
+static void about_new(void)
+{
+	about(w.next_key);
+}
+
+static void about_old(void)
+{
+	about(w.nlive ? w.live[world_draw() % w.nlive] : w.next_key);
+}
+
+static void about_either(void)
+{
+	if (world_draw() % 2)
+		about_new();
+	else
+		about_old();
+}
+
+static int run_insert(void)
+{
+	return fnd_table_insert(w.victims, key, key_bytes, value, value_bytes);
+}
+
+static int run_replace(void)
+{
+	return fnd_table_replace(w.victims, key, key_bytes, value, value_bytes);
+}
+
+static int run_upsert(void)
+{
+	return fnd_table_upsert(w.victims, key, key_bytes, value, value_bytes);
+}
+
+static int run_delete(void)
+{
+	return fnd_table_delete(w.victims, key, key_bytes);
+}
+
+/* Deletes, keeps or puts, by the key's number. */
+static enum fnd_modify decide(void *arg, const void *old, size_t old_bytes, const void **new_value,
+			      size_t *new_bytes)
+{
+	(void)arg, (void)old_bytes;
+	if (old && w.key % 4 == 0)
+		return FND_MODIFY_DELETE;
+	if (w.key % 4 == 1)
+		return FND_MODIFY_KEEP;
+	*new_value = value;
+	*new_bytes = value_bytes;
+	return FND_MODIFY_PUT;
+}
+
+static int run_modify(void)
+{
+	return fnd_table_modify(w.victims, key, key_bytes, decide, NULL);
+}
+
+static void about_growth(void)
+{
+	until(index_grows);
+	about(w.key);
+}
+
+/* Few records of which each takes much room, so that the region is soon used up. */
+static void big_records(struct shape *s)
+{
+	s->table.value_max = 8000;
+	s->table.capacity = 4;
+	s->max_bytes = 4u << 20;
+}
+
+static void about_region(void)
+{
+	until(region_grows);
+	about(w.key);
+}
+
+/* Retired, stamped, handed out again. */
+static int run_reclaim(void)
+{
+	int err = fnd_table_quiesce(w.victims);
+
+	return !err || err == -ETIMEDOUT ? run_upsert() : err;
+}
+
+static int run_epoch(void)
+{
+	int err = fnd_epoch_advance(seg());
+
+	return err ? err : fnd_epoch_advance(seg());
+}
+
+static int run_lock(void)
+{
+	int err = fnd_shard_lock(w.victims, thread(), 0);
+
+	if (err)
+		return err;
+	fnd_unlock(thread(), &w.victims->shard[0].lock);
+	err = fnd_space_lock(seg(), thread());
+	if (!err)
+		fnd_unlock(thread(), &seg()->hdr->lock);
+	return err;
+}
+
+static int run_read(void)
+{
+	char buf[64];
+	int err = fnd_read_begin(seg());
+
+	if (err)
+		return err;
+	fnd_table_lookup(w.victims, key, key_bytes, buf, sizeof(buf), NULL);
+	return fnd_read_end(seg());
+}
+
+static int run_stamp(void)
+{
+	int err = fnd_shard_lock(w.victims, thread(), 0);
+
+	if (err)
+		return err;
+	fnd_shard_stamp(w.victims, 0, true);
+	fnd_unlock(thread(), &w.victims->shard[0].lock);
+	return 0;
+}
+
+static int run_trim(void)
+{
+	fnd_table_trim(w.victims, thread());
+	return 0;
+}
+
+static int run_make(void)
+{
+	struct fnd_table_options opt = { .size = sizeof(opt), .key_max = 8, .value_max = 16, .capacity = 8 };
+	struct fnd_table *t;
+	int err = fnd_table_open(seg(), "made", &opt, &t);
+
+	if (!err)
+		fnd_table_close(t);
+	return err;
+}
+
+/* --- slots ---------------------------------------------------------------------------------------- */
+
+static void handle_only(void)
+{
+	world_join(VICTIM, false);
+	/* as if it had not claimed: the slot is given back before anybody looks */
+	world_act(VICTIM);
+	fnd_process_release(w.actor[VICTIM].seg);
+	world_act(FOUNDER);
+}
+
+static int run_claim(void)
+{
+	int err = fnd_process_claim(seg());
+
+	if (!err)
+		err = fnd_thread_enter(seg(), &w.actor[VICTIM].th);
+	return err;
+}
+
+static int run_leave(void)
+{
+	fnd_threads_release(seg());
+	fnd_process_release(seg());
+	return 0;
+}
+
+static void th_gone(void)
+{
+	w.actor[VICTIM].th = NULL; /* freed with its slot */
+}
+
+static int run_reap(void)
+{
+	return fnd_segment_reap(seg(), NULL);
+}
+
+static int run_attach(void)
+{
+	return fnd_segment_attach(w.name, NULL, &w.actor[VICTIM].seg);
+}
+
+static void attached(void)
+{
+	fnd_segment_detach(w.actor[VICTIM].seg);
+}
+
+static int run_detach(void)
+{
+	return fnd_segment_detach(seg());
+}
+
+static void detached(void)
+{
+	w.actor[VICTIM].th = NULL;
+	w.actor[VICTIM].here = false;
+}
+
+/* --- registry and deduplication ------------------------------------------------------------------- */
+
+static const unsigned char a_map[] = { 0x82, 0xa1, 'a', 2, 0xa1, 'b', 3 };
+
+static int run_register(void)
+{
+	return fnd_registry_register(w.registry, "agent", 0, a_map, sizeof(a_map), 0);
+}
+
+static int run_unregister(void)
+{
+	return fnd_registry_unregister(w.registry, world_draw() % 2 ? "agent" : "mine", 0);
+}
+
+static int run_update(void)
+{
+	return fnd_registry_update(w.registry, "mine", a_map, sizeof(a_map));
+}
+
+static int run_registry_reap(void)
+{
+	return fnd_registry_reap(w.registry, NULL);
+}
+
+static void registry_done(void)
+{
+	fnd_registry_close(w.registry);
+}
+
+static int run_dedup(void)
+{
+	return fnd_dedup_claim(w.dedup, "event", 5, "something happened", 18, 1000000000);
+}
+
+static void dedup_done(void)
+{
+	fnd_dedup_close(w.dedup);
+}
+
+#define TABLE .states = table_states, .nstates = 12
+#define SLOTS .states = slot_states, .nstates = 8
+
+const struct operation operations[] = {
+	{ "insert", TABLE, .prepare = about_new, .run = run_insert },
+	{ "replace", TABLE, .prepare = about_old, .run = run_replace },
+	{ "upsert", TABLE, .prepare = about_either, .run = run_upsert },
+	{ "delete", TABLE, .prepare = about_old, .run = run_delete },
+	{ "modify", TABLE, .prepare = about_either, .run = run_modify },
+	{ "growth", TABLE, .prepare = about_growth, .run = run_insert },
+	{ "region-growth", TABLE, .shape = big_records, .prepare = about_region, .run = run_insert },
+	{ "reclaim", TABLE, .prepare = about_either, .run = run_reclaim },
+	{ "retire-stamp", TABLE, .run = run_stamp },
+	{ "trim", TABLE, .run = run_trim },
+	{ "epoch-advance", SLOTS, .run = run_epoch },
+	{ "lock-unlock", SLOTS, .run = run_lock },
+	{ "read-section", SLOTS, .prepare = about_either, .run = run_read },
+	{ "table-create", TABLE, .run = run_make },
+	{ "slot-claim", SLOTS, .outside = true, .prepare = handle_only, .run = run_claim },
+	{ "slot-release", SLOTS, .run = run_leave, .tidy = th_gone },
+	{ "reap", SLOTS, .run = run_reap },
+	{ "attach", SLOTS, .outside = true, .prepare = world_hide, .run = run_attach, .tidy = attached },
+	{ "detach", SLOTS, .run = run_detach, .tidy = detached },
+	{ "registry-register", .states = registry_states, .nstates = 5, .run = run_register,
+	  .tidy = registry_done },
+	{ "registry-unregister", .states = registry_states, .nstates = 5, .run = run_unregister,
+	  .tidy = registry_done },
+	{ "registry-update", .states = registry_states, .nstates = 5, .run = run_update,
+	  .tidy = registry_done },
+	{ "registry-reap", .states = registry_states, .nstates = 5, .run = run_registry_reap,
+	  .tidy = registry_done },
+	{ "dedup-claim", .states = dedup_states, .nstates = 6, .run = run_dedup, .tidy = dedup_done },
+};
+const unsigned int noperations = sizeof(operations) / sizeof(operations[0]);
