@@ -62,15 +62,15 @@ static const struct {
 const char *fnd_strerror(int err)
 {
 	unsigned int code = err < 0 ? 0u - (unsigned int)err : (unsigned int)err;
-	const char *s;
+	static __thread char unknown[32];
 
 	if (code == 0)
 		return "fine";
 	for (size_t i = 0; i < sizeof(sentences) / sizeof(sentences[0]); i++)
 		if ((unsigned int)sentences[i].err == code)
 			return sentences[i].sentence;
-	s = code < 4096 ? strerrordesc_np((int)code) : NULL;
-	return s ? s : "unknown error";
+	/* GNU's: a constant string for what it knows */
+	return code < 4096 ? strerror_r((int)code, unknown, sizeof(unknown)) : "unknown error";
 }
 
 const char *fnd_version(void)

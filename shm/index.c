@@ -116,10 +116,11 @@ static uint32_t overflow_reclaim(const struct fnd_index *ix, const struct fnd_sh
 
 		for (uint32_t hops = 0; hops < ix->overflow; hops++) {
 			uint64_t link = fnd_load_relaxed(&before->link); /* relaxed: under the shard's lock */
-			struct fnd_shm_bucket *b = &ix->bucket[(1ULL << ix->log2) + link - 1];
+			struct fnd_shm_bucket *b;
 
 			if (link == 0 || link > ix->overflow)
 				break;
+			b = &ix->bucket[(1ULL << ix->log2) + link - 1];
 			if (!found && b != last && fnd_load_relaxed(&b->link) == 0 && bucket_empty(b)) {
 				found = (uint32_t)link;
 				fnd_store_release(&before->link, 0); /* [IX-2] */

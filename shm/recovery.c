@@ -299,7 +299,11 @@ int fnd_shard_repair(struct fnd_table *t, uint32_t shard)
 #ifndef FND_MUTANT_MOVES_UNFINISHED
 	finish_moves(sh);
 #endif
-	survey_index(&s, &ix);
+	err = survey_index(&s, &ix);
+	if (err) { /* no memory: the lock is left to the next one */
+		free(s.seen);
+		return err;
+	}
 	survey_lists(&s, sh);
 	sweep(&s, sh);
 #ifndef FND_MUTANT_INDEX_LEAKED

@@ -237,6 +237,33 @@ static int window_turns(void)
 	return end(&p);
 }
 
+static int claim_without_window(void *name)
+{
+	struct peer p;
+
+	TRY(peer_open(&p, name));
+	for (int i = 0; i < 500; i++)
+		NEED(claim(&p, 1, 1, 0) == FND_CLAIM_EMITTED);
+	return peer_close(&p);
+}
+
+/* A window of 0 suppresses nothing, also when another process's clock was read a moment later. */
+static int window_zero(void)
+{
+	pid_t pid[PROCESSES];
+	int failed = 0;
+	struct peer p;
+
+	TRY(begin(&p, 16));
+	for (unsigned int i = 0; i < PROCESSES; i++)
+		pid[i] = child_start(claim_without_window, (void *)(uintptr_t)p.name);
+	for (unsigned int i = 0; i < PROCESSES; i++)
+		failed |= child_wait(pid[i]);
+	NEED(!failed);
+	NEED(fnd_counter_read(p.seg, FND_COUNTER_EMITTED) == 500 * PROCESSES);
+	return end(&p);
+}
+
 static int window_values(void)
 {
 	struct peer p;
@@ -469,6 +496,7 @@ const struct test_case dedup_cases[] = {
 	{ "one_of_eight", one_of_eight },
 	{ "window_turns", window_turns },
 	{ "window_values", window_values },
+	{ "window_zero", window_zero },
 	{ "capacity_exact", capacity_exact },
 	{ "capacity_shared", capacity_shared },
 	{ "claimants_killed", claimants_killed },
