@@ -15,7 +15,6 @@ pkg_check_modules(URCU REQUIRED IMPORTED_TARGET liburcu-memb liburcu-cds)
 
 # The tools.
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
-pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(BPF REQUIRED IMPORTED_TARGET libbpf libelf zlib)
 find_program(BPF_CLANG NAMES clang clang-14 REQUIRED)
 find_program(BPF_STRIP NAMES llvm-strip llvm-strip-14 REQUIRED)

@@ -32,6 +32,7 @@
 #define TICK_RETIRED 4096u       /* records retired by a thread before it advances */
 #define TICK_FEW 64u             /* … or so many and TICK_CYCLES */
 #define TICK_CYCLES 3000000u     /* about 1 ms */
+#define TICK_SLOW_CYCLES 300000000u /* or, for one who retires little, about 100 ms: a stall is found in time */
 #define STALL_CYCLES 30000000u   /* look who is in the way every 10 ms or so, not at every advance */
 
 static int membarrier(int cmd)
@@ -132,12 +133,13 @@ int fnd_epoch_advance(struct fnd_segment *seg)
 
 void fnd_epoch_tick(struct fnd_segment *seg, struct fnd_thread *th)
 {
-	uint64_t now;
+	uint64_t now, wait = th->retired < TICK_FEW ? TICK_SLOW_CYCLES : TICK_CYCLES;
 
-	if (fnd_likely(th->retired < TICK_FEW))
+	/* of the first few only the 1st, 9th, … look at the clock */
+	if (fnd_likely(th->retired < TICK_FEW && (th->retired & 7) != 1))
 		return;
 	now = fnd_cycles();
-	if (th->retired < TICK_RETIRED && now - th->advanced_at < TICK_CYCLES)
+	if (th->retired < TICK_RETIRED && now - th->advanced_at < wait)
 		return;
 	th->retired = 0;
 	th->advanced_at = now;

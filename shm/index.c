@@ -44,7 +44,10 @@ int fnd_index_open(struct fnd_table *t, uint32_t shard, uint64_t word, struct fn
 	if (off == 0 || log2 > FND_INDEX_LOG2_MAX || !(span = fnd_at(t->seg, off, sizeof(*span))))
 		goto bad;
 	overflow = fnd_load_relaxed(&span->overflow); /* relaxed: [IX-1] came before, never changes */
-	if (overflow > fnd_index_overflow(log2) || !fnd_at(t->seg, off, fnd_index_bytes(log2, overflow)))
+	/* an index, of this shard: else writers would store into whatever a damaged word names */
+	if (span->magic != FND_SPAN_MAGIC || span->buckets_log2 != log2 ||
+	    fnd_load_acquire(&span->use) != fnd_span_use(FND_SPAN_INDEX, t->number, shard) || /* [SP-2] */
+	    overflow > fnd_index_overflow(log2) || !fnd_at(t->seg, off, fnd_index_bytes(log2, overflow)))
 		goto bad;
 	ret->off = off;
 	ret->span = span;

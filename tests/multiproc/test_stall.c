@@ -116,6 +116,34 @@ static int growing_continued(void)
 	return stalled(0, CONTINUED);
 }
 
+/* Who writes but little finds it as well: within a second, which at this pace is some fifty writes. */
+static int slow_writer(void)
+{
+	struct fnd_segment *seg, *same_seg;
+	struct fnd_table *t, *same;
+	uint64_t most = 0, writes = 0;
+	pid_t pid;
+
+	TRY(table_make(name_new(), 0, &seg, &t));
+	pid = reader_stop();
+	NEED(pid > 0);
+	board->reader_pid = (uint32_t)pid;
+	TRY(attach_writer(&same_seg, &same));
+	for (; !board->said_at[0] && writes < 100; writes++) {
+		TRY(write_one(same, writes));
+		nap_us(20000);
+	}
+	fprintf(stderr, "told after %llu writes, one in 20 ms\n", (unsigned long long)writes);
+	NEED(board->said_at[0]);
+	TRY(under_limit(t, &most));
+	TRY(told(seg, pid, &board->said[0]));
+	child_kill(pid);
+	TRY(all_back(seg, t));
+	fnd_table_close(same);
+	NEED(fnd_segment_detach(same_seg) == 0);
+	return table_end(seg, t);
+}
+
 /* Two are stopped, in sections of different epochs: the older is told of; when it is dead, the other. */
 static int one_after_the_other(void)
 {
@@ -259,6 +287,7 @@ int main(int argc, char **argv)
 		{ "fixed_continued", fixed_continued },
 		{ "growing_killed", growing_killed },
 		{ "growing_continued", growing_continued },
+		{ "slow_writer", slow_writer },
 		{ "one_after_the_other", one_after_the_other },
 		{ "no_false_alarm", no_false_alarm },
 		{ "deletes_go_on", deletes_go_on },
