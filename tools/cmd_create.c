@@ -30,7 +30,7 @@ enum {
 
 static const struct argp_option options[] = {
 	{ "capacity", KEY_CAPACITY, "N", 0,
-	  "Records of a table that is opened without a capacity (default 16384)", 0 },
+	  "Records of a table that is opened without a capacity (default 4096)", 0 },
 	{ "agents", KEY_AGENTS, "N", 0, "Names the registry holds for sure (default: --capacity)", 0 },
 	{ "dedup", KEY_DEDUP, "N", 0,
 	  "Keys deduplication remembers for sure within one window (default: --capacity)", 0 },
