@@ -101,6 +101,8 @@ FND_VERIFY_HIDDEN void fnd_verify_space(struct fnd_verifier *v);
 /* Says that the span at @off is @use. False: there is no such span. */
 FND_VERIFY_HIDDEN bool fnd_verify_claim(struct fnd_verifier *v, uint64_t off, uint64_t use, uint64_t from,
 					const char *what);
+/* Nobody shall say of the spans of this use that nothing refers to them. */
+FND_VERIFY_HIDDEN void fnd_verify_excuse(struct fnd_verifier *v, uint64_t use);
 FND_VERIFY_HIDDEN void fnd_verify_shard(struct fnd_verifier *v, struct fnd_verify_table *t, uint32_t shard);
 
 #endif

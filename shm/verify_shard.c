@@ -509,6 +509,7 @@ void fnd_verify_shard(struct fnd_verifier *v, struct fnd_verify_table *t, uint32
 	if (!settled && v->notes != notes) {
 		v->notes = notes; /* a moving thing looks odd: nothing is said about it */
 		v->result.unsettled++;
+		fnd_verify_excuse(v, fnd_span_use(FND_SPAN_INDEX, t->t.number, shard));
 		return;
 	}
 	if (s.word)

@@ -123,6 +123,13 @@ bool fnd_verify_claim(struct fnd_verifier *v, uint64_t off, uint64_t use, uint64
 	return s->use == use;
 }
 
+void fnd_verify_excuse(struct fnd_verifier *v, uint64_t use)
+{
+	for (size_t i = 0; i < v->spans; i++)
+		if (v->span[i].use == use)
+			v->span[i].claimed = true;
+}
+
 /* --- the directory -------------------------------------------------------------------------------- */
 
 static bool load_owners(struct fnd_verifier *v, struct fnd_verify_table *t)
