@@ -34,6 +34,12 @@ void fnd_index_sizes(uint64_t records, uint32_t *ret_log2, uint32_t *ret_overflo
 	*ret_overflow = fnd_index_overflow(log2);
 }
 
+static void count_damage(const struct fnd_table *t)
+{
+	if (fnd_threads && fnd_threads->seg_id == t->seg->id)
+		fnd_cell_count(fnd_threads, FND_COUNTER_CORRUPT, 1);
+}
+
 int fnd_index_open(struct fnd_table *t, uint32_t shard, uint64_t word, struct fnd_index *ret)
 {
 	uint64_t off = word & ~63ULL;
@@ -56,6 +62,7 @@ int fnd_index_open(struct fnd_table *t, uint32_t shard, uint64_t word, struct fn
 	ret->bucket = (struct fnd_shm_bucket *)(span + 1);
 	return 0;
 bad:
+	count_damage(t);
 	return fnd_fail(FND_E_CORRUPT, "table %s, shard %u: index word %#llx", t->name, shard,
 			(unsigned long long)word);
 }
@@ -87,6 +94,7 @@ struct fnd_shm_record *fnd_index_find(struct fnd_table *t, const struct fnd_inde
 
 int fnd_record_damaged(const struct fnd_table *t, uint64_t hash)
 {
+	count_damage(t);
 	return fnd_fail(FND_E_CORRUPT, "table %s, shard %u: a slot or link points nowhere", t->name,
 			fnd_shard_of(t, hash));
 }

@@ -115,7 +115,8 @@ static int plan_make(const struct fnd_segment *seg, const char *name, const stru
 		p->desc.record_bytes = (uint32_t)round_line(p->desc.record_bytes);
 	plan_records(p, capacity);
 	if (p->bytes > seg->max_bytes)
-		return fnd_fail(ENOSPC, "table %s needs %llu bytes, the segment may have %llu", name,
+		return fnd_fail(ENOSPC,
+				"table %s needs %llu bytes, the segment may have %llu: raise its max_bytes", name,
 				(unsigned long long)p->bytes, (unsigned long long)seg->max_bytes);
 	return 0;
 }

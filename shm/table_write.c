@@ -359,8 +359,6 @@ static int run(struct fnd_table *t, struct change *c)
 	c->hash = fnd_table_hash(t, c->key, c->key_bytes);
 	c->shard = fnd_shard_of(t, c->hash);
 	r = change(t, th, c);
-	if (r == -FND_E_CORRUPT)
-		fnd_cell_count(th, FND_COUNTER_CORRUPT, 1);
 	fnd_epoch_tick(t->seg, th);
 	fnd_compiler_barrier();
 	th->writing = 0;

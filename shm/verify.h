@@ -15,7 +15,7 @@
 
 /* What to do about a defect. */
 #define FND_REMEDY_RESTORE                                                                        \
-	"'shmdump backup' saves what can be read; 'shmdump restore' it into a new segment"
+	"look for who wrote there; 'shmdump restore' the last backup into a new segment"
 #define FND_REMEDY_HEADER                                                                         \
 	"nobody can attach: 'foundation destroy --force', then 'shmdump restore' from the last backup"
 #define FND_REMEDY_SLOT "'foundation reap'; if it stays, restart the participants in a new segment"

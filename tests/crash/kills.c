@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * kills [N [SEED]] - N random kill -9 of four contending writers and readers on one segment.
+ * kills [N [SEED]] [--report FILE] - N random kill -9 of four contending writers and readers on one segment.
  *
  * Each victim is replaced at once; its successor first checks what it left behind. The kills come in
  * rounds, each with a segment of its own, so that growth, half-made tables and full slot tables happen
@@ -19,6 +19,7 @@
 
 #include "internal.h"
 #include "kills.h"
+#include "report.h"
 
 #define KILLS_A_ROUND 250
 
@@ -32,7 +33,8 @@ static struct worker {
 
 static struct fnd_segment *seg;
 static struct fnd_table *table[TABLES];
-static uint64_t rnd, lives, orders;
+static uint64_t rnd, lives, orders, wanted = 5000, began_ms;
+static const char *report_file;
 static struct {
 	uint64_t kills, inside, recoveries, reaped, writes, attaches, growths;
 } total;
@@ -43,6 +45,18 @@ static uint64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void report(uint64_t violations)
+{
+	struct suite_result r = { .suite = "kills-aimed",
+				  .goal = wanted,
+				  .count = total.kills,
+				  .violations = violations,
+				  .seed = journal->seed,
+				  .seconds = (double)(now_ms() - began_ms) / 1e3 };
+
+	report_suite(&r, report_file);
 }
 
 static _Noreturn void give_up(void)
@@ -56,6 +70,7 @@ static _Noreturn void give_up(void)
 			kill(worker[i].pid, SIGKILL);
 	}
 	fnd_segment_destroy(journal->segment, FND_DESTROY_FORCE);
+	report(1);
 	exit(1);
 }
 
@@ -282,15 +297,20 @@ static void round_end(void)
 
 int main(int argc, char **argv)
 {
-	uint64_t wanted = argc > 1 ? strtoull(argv[1], NULL, 10) : 5000, from = now_ms();
+	unsigned int numbers = 0;
 	uint32_t round = 0;
 
+	began_ms = now_ms();
 	journal = mmap(NULL, sizeof(*journal), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (journal == MAP_FAILED)
 		return 1;
-	journal->seed = mix(from ^ (uint64_t)getpid() << 32) % 1000000;
-	if (argc > 2)
-		journal->seed = strtoull(argv[2], NULL, 10);
+	journal->seed = mix(began_ms ^ (uint64_t)getpid() << 32) % 1000000;
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--report") == 0 && i + 1 < argc)
+			report_file = argv[++i];
+		else
+			*(numbers++ ? &journal->seed : &wanted) = strtoull(argv[i], NULL, 10);
+	}
 	rnd = mix(journal->seed);
 	printf("kills: seed %llu\n", (unsigned long long)journal->seed);
 	fflush(stdout);
@@ -309,6 +329,7 @@ int main(int argc, char **argv)
 	       (unsigned long long)total.inside, round, (unsigned long long)total.recoveries,
 	       (unsigned long long)total.reaped, (unsigned long long)total.writes,
 	       (unsigned long long)total.attaches, (unsigned long long)total.growths,
-	       (unsigned long long)(now_ms() - from));
+	       (unsigned long long)(now_ms() - began_ms));
+	report(0);
 	return 0;
 }

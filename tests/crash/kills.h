@@ -9,12 +9,7 @@
 #ifndef FND_TESTS_KILLS_H
 #define FND_TESTS_KILLS_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <foundation/segment.h>
-#include <foundation/table.h>
+#include "kills_common.h"
 
 #define WORKERS 4
 #define TABLES 2
@@ -22,19 +17,6 @@
 #define SPARE_TABLES 40
 #define VALUE_WORDS 12
 #define STILL_MS 10000 /* a heart that stands still for so long while its owner lives */
-
-/* What a key holds: sequence << 1 | present. Sequences of a key are never given out twice. */
-static inline uint64_t state_of(uint64_t seq, bool present)
-{
-	return seq << 1 | present;
-}
-
-struct key_journal {
-	uint64_t intent; /* stored before the operation */
-	uint64_t done;   /* … after it */
-	uint64_t issued; /* highest sequence ever given out */
-	uint64_t pad;
-};
 
 struct worker_journal {
 	uint64_t beat;
@@ -63,27 +45,6 @@ struct value {
 extern struct journal *journal;
 extern const struct fnd_table_options table_options[TABLES];
 extern const char *const table_names[TABLES];
-
-static inline uint64_t mix(uint64_t x)
-{
-	x ^= x >> 30;
-	x *= 0xbf58476d1ce4e5b9ULL;
-	x ^= x >> 27;
-	x *= 0x94d049bb133111ebULL;
-	return x ^ x >> 31;
-}
-
-static inline uint64_t draw(uint64_t *random)
-{
-	*random += 0x9e3779b97f4a7c15ULL;
-	return mix(*random);
-}
-
-static inline void spin(uint64_t n)
-{
-	for (uint64_t i = 0; i < n; i++)
-		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-}
 
 /* Key @k of a table, 8 to 24 bytes. Returns its length. */
 size_t key_make(uint32_t table, uint32_t k, char buf[32]);

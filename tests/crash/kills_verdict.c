@@ -44,110 +44,17 @@ static void keys_are_there(struct fnd_table *t, uint32_t number)
 	}
 }
 
-static void table_adds_up(struct fnd_segment *seg, const char *name)
-{
-	struct fnd_table_stats s;
-	struct fnd_table *t;
-	int err = fnd_table_open(seg, name, NULL, &t);
-
-	if (err) {
-		WRONG("open of %s: %s", name, fnd_strerror(err));
-		return;
-	}
-	err = fnd_table_check(t);
-	if (err)
-		WRONG("check of %s: %s", name, fnd_strerror(err));
-	err = fnd_table_quiesce(t);
-	if (err)
-		WRONG("quiesce of %s: %s", name, fnd_strerror(err));
-	err = fnd_table_check(t);
-	if (err)
-		WRONG("second check of %s: %s", name, fnd_strerror(err));
-	fnd_table_stats_read(t, &s);
-	if (s.allocated != s.live + s.retired + s.free_records)
-		WRONG("%s: allocated %llu, live %llu, retired %llu, free %llu", name,
-		      (unsigned long long)s.allocated, (unsigned long long)s.live,
-		      (unsigned long long)s.retired, (unsigned long long)s.free_records);
-	for (uint32_t i = 0; i < t->shards; i++)
-		if (t->shard[i].lock)
-			WRONG("%s: the lock of shard %u is stuck at %#x", name, i, t->shard[i].lock);
-	fnd_table_close(t);
-}
-
-static void slots_are_free(struct fnd_segment *seg)
-{
-	unsigned int processes = 0, threads = 0;
-
-	for (uint32_t i = 1; i <= seg->processes; i++)
-		processes += fnd_slot_state(seg->process[i].word) != FND_SLOT_FREE;
-	for (uint32_t i = 1; i <= seg->threads; i++) {
-		threads += fnd_slot_state(seg->thread[i].word) != FND_SLOT_FREE;
-		if (seg->thread[i].epoch)
-			WRONG("thread slot %u is left inside a read section", i);
-	}
-	if (processes != 1 || threads != 1)
-		WRONG("%u process slots and %u thread slots are taken, one each is mine", processes, threads);
-}
-
-/* Is the index span at @off published or waiting for its readers? */
-static bool index_accounted(struct fnd_segment *seg, uint64_t use, uint64_t off)
-{
-	uint32_t shard = fnd_span_shard(use);
-	struct fnd_table t;
-	uint64_t at;
-
-	if (fnd_table_bind(seg, fnd_span_table(use), &t) || shard >= t.shards)
-		return false;
-	if ((t.index[shard] & ~63ULL) == off)
-		return true;
-	at = t.shard[shard].old_index;
-	for (int i = 0; at && at != off && i < 64; i++)
-		at = ((struct fnd_shm_span *)(seg->base + at))->next;
-	return at == off;
-}
-
-static bool span_accounted(struct fnd_segment *seg, uint64_t use, uint64_t off)
-{
-	struct fnd_shm_table *d = &seg->table[fnd_span_table(use) % FND_TABLES];
-
-	if (fnd_span_table(use) >= FND_TABLES || d->state != FND_TABLE_READY)
-		return false;
-	if (fnd_span_kind(use) == FND_SPAN_ROOT)
-		return d->root_off == off;
-	if (fnd_span_kind(use) == FND_SPAN_INDEX)
-		return index_accounted(seg, use, off);
-	for (uint32_t i = 0; i < d->regions && i < FND_REGIONS; i++)
-		if (d->region_off[i] == off)
-			return true;
-	return false;
-}
-
-static void spans_are_owned(struct fnd_segment *seg)
-{
-	uint64_t off = 0;
-	int err;
-
-	while ((err = fnd_span_next(seg, &off)) == 0) {
-		uint64_t use = ((struct fnd_shm_span *)(seg->base + off))->use;
-
-		if (use != FND_SPAN_FREE && !span_accounted(seg, use, off))
-			WRONG("the span at %llu (kind %u, table %u, shard %u) is leaked",
-			      (unsigned long long)off, fnd_span_kind(use), fnd_span_table(use),
-			      fnd_span_shard(use));
-	}
-	if (err != -ENOENT)
-		WRONG("walk of the spans: %s", fnd_strerror(err));
-}
-
 int verdict(struct fnd_segment *seg, struct fnd_table *const table[TABLES])
 {
 	struct fnd_table_options opt = {
 		.size = sizeof(opt), .key_max = 8, .value_max = 8, .capacity = 16
 	};
-	char name[FND_TABLE_NAME_MAX + 1];
+	char prefix[64];
 	struct fnd_table *last;
 	int err;
 
+	snprintf(prefix, sizeof(prefix), "seed %llu, round %u: ", (unsigned long long)journal->seed,
+		 journal->round);
 	for (uint32_t t = 0; t < TABLES; t++)
 		keys_are_there(table[t], t);
 	/* Making a table takes the segment's lock, and puts right what somebody left half made. */
@@ -156,17 +63,8 @@ int verdict(struct fnd_segment *seg, struct fnd_table *const table[TABLES])
 		WRONG("the last table: %s", fnd_strerror(err));
 	else
 		fnd_table_close(last);
-	for (unsigned int i = 0; i < FND_TABLES; i++)
-		if (fnd_table_name(seg, i, name) == 0)
-			table_adds_up(seg, name);
+	bad |= structure_check(seg, prefix);
 	for (uint32_t t = 0; t < TABLES; t++)
 		keys_are_there(table[t], t);
-	err = fnd_segment_reap(seg, NULL);
-	if (err)
-		WRONG("reap: %s", fnd_strerror(err));
-	if (seg->hdr->lock)
-		WRONG("the segment's lock is stuck at %#x", seg->hdr->lock);
-	slots_are_free(seg);
-	spans_are_owned(seg);
 	return bad;
 }

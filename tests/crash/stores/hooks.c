@@ -23,6 +23,7 @@ char *hooks_base;
 uint64_t hooks_bytes;
 enum hook_mode hooks_mode;
 uint64_t hooks_counted;
+uint64_t hooks_loads;
 
 static struct store store_log[LOG_MAX];
 static size_t used;
@@ -177,11 +178,13 @@ void __tsan_write_range(void *p, unsigned long n)
 	void __tsan_read##n(void *p)                  \
 	{                                             \
 		(void)p;                              \
+		hooks_loads++;                        \
 	}                                             \
 	void __tsan_unaligned_read##n(const void *p); \
 	void __tsan_unaligned_read##n(const void *p)  \
 	{                                             \
 		(void)p;                              \
+		hooks_loads++;                        \
 	}                                             \
 	void __tsan_write##n(void *p);                \
 	void __tsan_write##n(void *p)                 \
@@ -217,6 +220,7 @@ PLAIN(16)
 	uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *p, int order)     \
 	{                                                                                          \
 		(void)order;                                                                       \
+		hooks_loads++;                                                                     \
 		return *p;                                                                         \
 	}                                                                                          \
 	void __tsan_atomic##bits##_store(volatile uint##bits##_t *p, uint##bits##_t v, int order); \

@@ -34,6 +34,7 @@ extern char *hooks_base; /* the segment's mapping; NULL: none */
 extern uint64_t hooks_bytes;
 extern enum hook_mode hooks_mode;
 extern uint64_t hooks_counted;
+extern uint64_t hooks_loads; /* of any memory, since the program began */
 
 /* The log. Marks are positions in it. */
 size_t hooks_mark(void);

@@ -7,7 +7,9 @@
  * rescuer's own stores are crash states too: there a second rescuer repairs what both left.
  *
  *   stores [--suite NAME] [--part I/N] [--goal STATES] [--seed S] [--report FILE] [--mutant NAME]
+ *          [--stopped]
  *
+ * --stopped: nobody dies. The victim stands still at each of its stores, and others go about their work.
  * --mutant: a seeded bug is in; the suite must notice it, and is reported under that name.
  */
 #include <errno.h>
@@ -20,7 +22,7 @@
 
 #include "hooks.h"
 #include "report.h"
-#include "stores.h"
+#include "stopped.h"
 
 #define VIOLATIONS_SHOWN 3
 #define IMAGE_EVERY 256
@@ -31,6 +33,7 @@ static struct suite_result total;
 static char *image; /* the segment as it was before the operation */
 static uint64_t image_bytes;
 static bool quiet;
+static bool stopped;
 
 int __real_clock_gettime(clockid_t clock, struct timespec *ts);
 
@@ -54,7 +57,8 @@ static void violation(const char *what)
 	total.violations++;
 	if (quiet || total.violations > VIOLATIONS_SHOWN)
 		return;
-	fprintf(stderr, "stores-%s, state %s, seed %llu: store %zu of %zu (%p)", op->name, from->name,
+	fprintf(stderr, "%s-%s, state %s, seed %llu: store %zu of %zu (%p)",
+		stopped ? "stopped-writers" : "stores", op->name, from->name,
 		(unsigned long long)w.seed, victim_at.i, victim_at.n, victim_at.at);
 	if (rescuer_at.n)
 		fprintf(stderr, ", then store %zu of %zu of the repair (%p)", rescuer_at.i, rescuer_at.n,
@@ -143,6 +147,24 @@ static void state_explore(bool deep)
 		die_in_repair(mark, hooks_mark() - mark);
 }
 
+/* The victim stands still. What others do meanwhile is taken back. */
+static void state_stopped(void)
+{
+	size_t mark = hooks_mark();
+	const char *err;
+
+	total.count++;
+	world_reset(RESCUER);
+	world_act(RESCUER);
+	hooks_mode = HOOKS_LOG;
+	err = check_stopped();
+	hooks_mode = HOOKS_OFF;
+	hooks_undo(mark);
+	world_act(FOUNDER);
+	if (err)
+		violation(err);
+}
+
 /* --- one operation from one state ----------------------------------------------------------------- */
 
 static void prepare(uint64_t seed)
@@ -161,6 +183,8 @@ static void prepare(uint64_t seed)
 	if (op->shape)
 		op->shape(&shape);
 	world_make(seed, &shape);
+	if (stopped)
+		stopped_begin();
 	if (!op->outside) {
 		world_join(VICTIM, true);
 		world_table();
@@ -169,6 +193,8 @@ static void prepare(uint64_t seed)
 		from->prepare();
 	if (op->prepare)
 		op->prepare();
+	if (stopped)
+		stopped_open(op);
 	world_act(FOUNDER);
 }
 
@@ -214,6 +240,8 @@ static struct store *stores_of_run(size_t *ret_n)
 	for (size_t i = 0; i < n; i++)
 		s[i] = *hooks_entry(mark + i);
 	model_after();
+	if (stopped)
+		stopped_after();
 	tidy();
 	hooks_undo(mark);
 	*ret_n = n;
@@ -230,16 +258,22 @@ static void explore(uint64_t seed, bool deep)
 		world_keep(i);
 	world_corruptions();
 	model_before();
+	if (stopped)
+		stopped_before();
 	held_take();
 	image_take();
 	s = stores_of_run(&n);
 	image_check("a store of the operation was not seen");
-	world_die(VICTIM);
+	if (!stopped)
+		world_die(VICTIM);
 	w.actor[VICTIM].here = w.actor[VICTIM].here && !op->tidy;
 	for (size_t i = 0; i <= n; i++) {
 		if (i == n || s[i].begins) {
 			victim_at = (struct place){ i, n, i < n ? s[i].where : NULL };
-			state_explore(deep);
+			if (stopped)
+				state_stopped();
+			else
+				state_explore(deep);
 		}
 		if (i < n)
 			store_apply(&s[i]);
@@ -250,6 +284,8 @@ static void explore(uint64_t seed, bool deep)
 	free(s);
 	free(image);
 	model_free();
+	if (stopped)
+		stopped_end();
 	world_end();
 }
 
@@ -309,6 +345,43 @@ static void report_mutant(const char *name, const char *report)
 	report_suite(&r, report);
 }
 
+/* An operation from all its states; one on a table from one with several shards, too. */
+static void stopped_round(uint64_t seed)
+{
+	for (unsigned int k = 0; k < op->nstates; k++) {
+		from = &op->states[k];
+		explore(seed + k, false);
+	}
+	if (op->states != table_states || op->shape)
+		return;
+	from = &stopped_state;
+	explore(seed, false);
+}
+
+/* One suite for all operations. True: it held, or the seeded bug was noticed. */
+static bool stopped_suite(const char *suite, uint64_t goal, uint64_t seed, const char *mutant,
+			  const char *report)
+{
+	double start = now_s();
+
+	total = (struct suite_result){ .suite = "stopped-writers", .goal = goal ? goal : 1, .seed = seed };
+	for (uint64_t round = 0; round == 0 || (total.count < goal && total.violations == 0); round++) {
+		for (unsigned int i = 0; i < noperations; i++) {
+			op = &operations[i];
+			if (!suite || strcmp(suite, op->name) == 0)
+				stopped_round(seed + round * 1000);
+		}
+	}
+	total.seconds = now_s() - start;
+	if (mutant) {
+		report_mutant(mutant, report);
+		return total.violations > 0;
+	}
+	printf("refused meanwhile: %llu writers\n", (unsigned long long)stopped_refused);
+	report_suite(&total, report);
+	return total.violations == 0 && total.count > 0 && stopped_refused > 0;
+}
+
 static void report_stores(const char *report)
 {
 	char name[64];
@@ -335,6 +408,7 @@ int main(int argc, char **argv)
 		{ "seed", required_argument, NULL, 'e' },
 		{ "report", required_argument, NULL, 'r' },
 		{ "mutant", required_argument, NULL, 'm' },
+		{ "stopped", no_argument, NULL, 'S' },
 		{ NULL, 0, NULL, 0 },
 	};
 	const char *suite = NULL, *report = NULL, *mutant = NULL;
@@ -362,10 +436,15 @@ int main(int argc, char **argv)
 		case 'm':
 			mutant = optarg, quiet = true;
 			break;
+		case 'S':
+			stopped = true;
+			break;
 		default:
 			return 2;
 		}
 	}
+	if (stopped)
+		return !stopped_suite(suite, goal, seed, mutant, report);
 	for (unsigned int i = 0; i < noperations; i++) {
 		op = &operations[i];
 		if (suite ? strcmp(suite, op->name) != 0 : i % parts != part)
