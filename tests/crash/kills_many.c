@@ -167,9 +167,11 @@ static void look_after(void)
 
 static void round_begin(uint32_t round)
 {
+	/* Room for the dying: one killed while it claims a slot counts as alive until its parent has waited
+	 * for it, and a third of these kills hit somebody who attaches. */
 	struct fnd_segment_options opt = { .size = sizeof(opt),
-					   .processes = 12,
-					   .threads = 12,
+					   .processes = 32,
+					   .threads = 32,
 					   .max_bytes = 64u << 20 };
 	struct fnd_registry *reg;
 	struct fnd_dedup *d;
