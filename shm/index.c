@@ -36,8 +36,8 @@ void fnd_index_sizes(uint64_t records, uint32_t *ret_log2, uint32_t *ret_overflo
 
 static void count_damage(const struct fnd_table *t)
 {
-	if (fnd_threads && fnd_threads->seg_id == t->seg->id)
-		fnd_cell_count(fnd_threads, FND_COUNTER_CORRUPT, 1);
+	if (fnd_thread_first() && fnd_thread_first()->seg_id == t->seg->id)
+		fnd_cell_count(fnd_thread_first(), FND_COUNTER_CORRUPT, 1);
 }
 
 int fnd_index_open(struct fnd_table *t, uint32_t shard, uint64_t word, struct fnd_index *ret)
@@ -85,8 +85,12 @@ struct fnd_shm_record *fnd_index_find(struct fnd_table *t, const struct fnd_inde
 	for (uint32_t hops = 0; b && hops <= 2 * ix->overflow; hops++) {
 		struct fnd_shm_record *r = fnd_bucket_find(t, b, hash, key, key_bytes, ret_slot);
 
+		/* the file may have grown since this process looked */
+		if (fnd_unlikely(r == FND_RECORD_DAMAGED) &&
+		    fnd_limit_refresh(t->seg, fnd_load_relaxed(&t->seg->limit) + 1))
+			r = fnd_bucket_find(t, b, hash, key, key_bytes, ret_slot);
 		if (r)
-			return r;
+			return (uintptr_t)r & 7 ? FND_RECORD_DAMAGED : r;
 		b = fnd_bucket_next(ix, b);
 	}
 	return b ? FND_RECORD_DAMAGED : NULL; /* a chain without end */

@@ -10,7 +10,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include <foundation/segment.h>
+#define FND_READ_NO_MACROS
+#include <foundation/read.h>
 #include <foundation/table.h>
 
 #include "atomic.h"
@@ -28,19 +29,18 @@ struct fnd_fork_mark {
 };
 
 struct fnd_segment {
+	uint64_t id; /* of this attachment in this process, never used again; first: <foundation/read.h> */
 	char *base; /* max_bytes of address space, backed as far as the file goes */
 	struct fnd_shm_header *hdr;
+	uint64_t limit; /* bytes known to be backed; atomic, only grows */
+	uint64_t hash_seed;
+	struct fnd_fork_mark *fork_mark;
 	struct fnd_shm_process *process; /* [0 .. processes] */
 	struct fnd_shm_thread *thread;   /* [0 .. threads] */
 	struct fnd_shm_cell *cell;       /* [0 .. threads] */
 	struct fnd_shm_table *table;     /* [FND_TABLES] */
-	uint64_t limit;                  /* bytes known to be backed; atomic, only grows */
-	struct fnd_fork_mark *fork_mark;
-	uint64_t id; /* of this attachment in this process, never used again */
-
 	/* Copies of checked header members: nothing is trusted twice. */
 	uint64_t max_bytes;
-	uint64_t hash_seed;
 	uint64_t span_off;
 	uint64_t default_capacity;
 	uint64_t uuid_low; /* first half of the uuid: names the segment in a trace */
@@ -69,6 +69,7 @@ struct fnd_segment {
 
 /* One thread's membership in one segment; reached by a thread-local list. */
 struct fnd_thread {
+	struct fnd_reader reader; /* first: <foundation/read.h> */
 	uint64_t seg_id;
 	struct fnd_segment *seg;
 	struct fnd_shm_thread *slot;
@@ -85,18 +86,27 @@ struct fnd_thread {
 	struct fnd_thread *list_next; /* of the segment */
 };
 
-extern __thread struct fnd_thread *fnd_threads FND_HIDDEN __attribute__((tls_model("initial-exec")));
+/* The calling thread's memberships: their list begins with what <foundation/read.h> looks at. */
+static inline struct fnd_thread *fnd_thread_first(void)
+{
+	return (struct fnd_thread *)fnd_reader_self;
+}
 
 struct fnd_table {
+	/* What a lookup needs, in one line. */
 	struct fnd_segment *seg;
-	struct fnd_shm_table *desc;
-	uint64_t *index; /* [shards] */
-	struct fnd_shm_shard *shard;
+	char *base;	    /* the segment's */
+	uint64_t *index;    /* [shards] */
+	uint64_t hash_seed; /* the segment's */
 	/* Checked copies. */
+	uint32_t key_max, value_max, record_bytes;
+	uint32_t shard_mask, shard_bits;
+
+	struct fnd_shm_table *desc;
+	struct fnd_shm_shard *shard;
 	uint32_t number; /* in the directory */
 	uint32_t flags;
-	uint32_t key_max, value_max, record_bytes;
-	uint32_t shards, shard_bits;
+	uint32_t shards;
 	uint32_t extent_records, extent_bytes;
 	uint64_t capacity, shard_garbage_max;
 	char name[FND_TABLE_NAME_MAX + 1];
@@ -163,7 +173,7 @@ static inline bool fnd_forked(const struct fnd_segment *seg)
 /* The calling thread's membership, NULL: it has none yet, or several segments, or the handle is a parent's. */
 static inline struct fnd_thread *fnd_thread_known(struct fnd_segment *seg)
 {
-	struct fnd_thread *th = fnd_threads;
+	struct fnd_thread *th = fnd_thread_first();
 
 	return fnd_likely(th && th->seg_id == seg->id && !fnd_forked(seg)) ? th : NULL;
 }
@@ -318,7 +328,7 @@ FND_HIDDEN int fnd_shard_check(struct fnd_table *t, uint32_t shard);
 
 static inline uint32_t fnd_shard_of(const struct fnd_table *t, uint64_t hash)
 {
-	return (uint32_t)hash & (t->shards - 1);
+	return (uint32_t)hash & t->shard_mask;
 }
 
 /* --- cell.c, probe.c ------------------------------------------------------------------------------ */

@@ -19,6 +19,8 @@
 #include "probe.h"
 #include "segment_map.h"
 
+#define HUGE_BYTES (2u << 20) /* a huge page of x86-64 */
+
 /* One thread of a process attaches at a time: a second claim would take the first one's slot for that of a
  * dead process with our pid. Taken before the other mutex. */
 static pthread_mutex_t attaching_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -140,6 +142,29 @@ static int map_fork_mark(struct fnd_segment *seg)
 	return 0;
 }
 
+/* Where huge pages can be mapped at all: address and offset in the file must agree in their low 21 bits. */
+static char *map_aligned(int fd, uint64_t bytes)
+{
+	char *room = mmap(NULL, bytes + HUGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	char *base, *end;
+
+	if (room == MAP_FAILED)
+		return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	base = (char *)(((uintptr_t)room + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
+	end = mmap(base, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0);
+	if (end == MAP_FAILED) {
+		munmap(room, bytes + HUGE_BYTES);
+		return end;
+	}
+	if (base > room)
+		munmap(room, (size_t)(base - room));
+	end = (char *)(((uintptr_t)base + bytes + page - 1) & ~(page - 1));
+	if (room + bytes + HUGE_BYTES > end)
+		munmap(end, (size_t)(room + bytes + HUGE_BYTES - end));
+	return base;
+}
+
 static void copy_header(struct fnd_segment *seg, const struct fnd_shm_header *h, const struct stat *st)
 {
 	seg->max_bytes = h->max_bytes;
@@ -175,7 +200,7 @@ int fnd_segment_map(int fd, const struct fnd_shm_header *h, const char *name, ui
 	seg->uid = uid;
 	seg->handles = 1;
 	snprintf(seg->name, sizeof(seg->name), "%s", name);
-	seg->base = mmap(NULL, seg->max_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	seg->base = map_aligned(fd, seg->max_bytes);
 	if (seg->base == MAP_FAILED) {
 		err = fnd_fail(ENOMEM, "no room for %llu bytes of address space",
 			       (unsigned long long)seg->max_bytes);
@@ -249,7 +274,7 @@ int fnd_segment_detach(struct fnd_segment *seg)
 		return 0;
 	fnd_attachments_lock();
 	if (!fnd_forked(seg)) {
-		struct fnd_thread *th = fnd_threads;
+		struct fnd_thread *th = fnd_thread_first();
 
 		while (th && th->seg_id != seg->id)
 			th = th->next;

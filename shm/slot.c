@@ -23,7 +23,7 @@
 #define REAPER_PID_BIT 0x80000000u
 #define REAPER_GEN_MASK 0x7ffffu
 
-__thread struct fnd_thread *fnd_threads __attribute__((tls_model("initial-exec")));
+__thread struct fnd_reader *fnd_reader_self __attribute__((tls_model("initial-exec")));
 
 static pthread_key_t exit_key;
 static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
@@ -312,14 +312,15 @@ static void thread_release(struct fnd_segment *seg, struct fnd_thread *th)
 	}
 	th->seg = NULL;
 	th->seg_id = 0;
+	th->reader.quick_id = 0;
 }
 
 static void on_thread_exit(void *arg)
 {
-	struct fnd_thread *th = fnd_threads;
+	struct fnd_thread *th = fnd_thread_first();
 
 	(void)arg;
-	fnd_threads = NULL;
+	fnd_reader_self = NULL;
 	while (th) {
 		struct fnd_thread *next = th->next;
 		struct fnd_segment *seg;
@@ -344,7 +345,7 @@ int fnd_thread_enter(struct fnd_segment *seg, struct fnd_thread **ret_th)
 	struct fnd_thread *th;
 	uint32_t tid;
 
-	for (th = fnd_threads; th; th = th->next) {
+	for (th = fnd_thread_first(); th; th = th->next) {
 		if (th->seg_id == seg->id) {
 			*ret_th = th;
 			return 0;
@@ -379,9 +380,13 @@ int fnd_thread_enter(struct fnd_segment *seg, struct fnd_thread **ret_th)
 	th->list_next = seg->thread_list;
 	seg->thread_list = th;
 	fnd_attachments_unlock();
-	th->next = fnd_threads;
+	th->reader.slot = &th->slot->epoch;
+	th->reader.epoch = &seg->hdr->epoch;
+	th->reader.mine = &seg->fork_mark->mine;
+	th->reader.quick_id = seg->fenced ? 0 : seg->id;
+	th->next = fnd_thread_first();
 	fnd_compiler_barrier(); /* a signal handler of this thread sees it whole or not at all */
-	fnd_threads = th;
+	fnd_reader_self = &th->reader;
 	pthread_setspecific(exit_key, th);
 	*ret_th = th;
 	return 0;
@@ -390,18 +395,20 @@ int fnd_thread_enter(struct fnd_segment *seg, struct fnd_thread **ret_th)
 /* All threads of this process; under the attachments' mutex. The others find out by seg_id. */
 void fnd_threads_release(struct fnd_segment *seg)
 {
-	struct fnd_thread **pp;
+	struct fnd_thread *th, *next, *kept = NULL;
 
 	while (seg->thread_list)
 		thread_release(seg, seg->thread_list);
-	for (pp = &fnd_threads; *pp;) {
-		struct fnd_thread *th = *pp;
-
+	for (th = fnd_thread_first(); th; th = next) {
+		next = th->next;
 		if (th->seg_id == 0) {
-			*pp = th->next;
+			if (kept)
+				kept->next = next;
+			else
+				fnd_reader_self = next ? &next->reader : NULL;
 			free(th);
 		} else {
-			pp = &th->next;
+			kept = th;
 		}
 	}
 }

@@ -64,8 +64,8 @@ void fnd_stall_found(struct fnd_segment *seg, uint32_t index)
 	if (now - since < FND_STALL_NS || fnd_load_relaxed(&seg->stall_reported) == mark ||
 	    fnd_exchange(&seg->stall_reported, mark) == mark) /* private memory: one thread reports */
 		return;
-	if (fnd_threads && fnd_threads->seg_id == seg->id)
-		fnd_cell_count(fnd_threads, FND_COUNTER_STALLS, 1);
+	if (fnd_thread_first() && fnd_thread_first()->seg_id == seg->id)
+		fnd_cell_count(fnd_thread_first(), FND_COUNTER_STALLS, 1);
 	if (!seg->stall)
 		return;
 	describe(seg, index, epoch, now - since, &s);

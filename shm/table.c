@@ -157,6 +157,9 @@ int fnd_table_bind(struct fnd_segment *seg, uint32_t number, struct fnd_table *r
 	ret->value_max = c.value_max;
 	ret->record_bytes = c.record_bytes;
 	ret->shards = c.shards;
+	ret->base = seg->base;
+	ret->hash_seed = seg->hash_seed;
+	ret->shard_mask = c.shards - 1;
 	ret->shard_bits = (uint32_t)__builtin_ctz(c.shards);
 	ret->extent_records = c.extent_records;
 	ret->extent_bytes = c.extent_bytes;

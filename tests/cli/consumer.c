@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A service of one process: it makes a segment, registers an agent and looks it up. */
+#include <foundation/read.h>
 #include <foundation/registry.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +17,11 @@ static int use(struct fnd_segment *seg, struct fnd_registry *reg)
 	struct fnd_agent agent;
 	int err;
 
-	(void)seg;
+	err = fnd_read_begin(seg); /* inline */
+	if (!err)
+		err = fnd_read_end(seg);
+	if (err)
+		return fail("read section", err);
 	err = fnd_registry_register(reg, "billing", 0, NULL, 0, 0);
 	if (err)
 		return fail("register", err);

@@ -232,6 +232,61 @@ Test(table, limits_of_keys_and_values)
 	remove_segment();
 }
 
+/* Lookups have ways of their own for common lengths: each length must give the same bytes back. */
+Test(table, every_length)
+{
+	struct fnd_table *t = open_table("lengths", 2000, 0, 40, 140);
+	unsigned char key[40], value[140], out[160];
+
+	for (unsigned int k = 1; k <= sizeof(key); k++) {
+		for (unsigned int v = 0; v <= sizeof(value); v += k % 8 == 0 ? 1 : 13) {
+			size_t bytes = 1000;
+
+			memset(key, (int)k, sizeof(key));
+			for (unsigned int i = 0; i < sizeof(value); i++)
+				value[i] = (unsigned char)(i * 7 + k + v);
+			cr_assert_eq(fnd_table_upsert(t, key, k, value, v), 0);
+			memset(out, 0xee, sizeof(out));
+			cr_assert_eq(fnd_table_lookup(t, key, k, out, v, &bytes), 0, "key %u, value %u", k, v);
+			cr_assert_eq(bytes, v);
+			cr_assert_eq(memcmp(out, value, v), 0, "key %u, value %u", k, v);
+			cr_assert_eq(out[v], 0xee, "a byte behind a value of %u", v);
+			if (v > 0)
+				cr_assert_eq(fnd_table_lookup(t, key, k, out, v - 1, &bytes), -ENOBUFS);
+			key[k - 1] ^= 0x80; /* the last byte counts … */
+			cr_assert_eq(fnd_table_lookup(t, key, k, out, sizeof(out), NULL), -ENOENT);
+			key[k - 1] ^= 0x80;
+			key[0] ^= 0x80; /* … and the first */
+			cr_assert_eq(fnd_table_lookup(t, key, k, out, sizeof(out), NULL), -ENOENT);
+		}
+	}
+	fnd_table_close(t);
+	remove_segment();
+}
+
+/* The inline read side and the functions are one thing: they nest in each other, and in each order. */
+Test(table, inline_sections)
+{
+	struct fnd_table *t = open_table("inline", 10, 0, 8, 8);
+	uint64_t key = 1;
+	struct fnd_view view;
+
+	cr_assert_eq(fnd_table_insert(t, &key, sizeof(key), &key, sizeof(key)), 0);
+	cr_assert_eq(fnd_table_get(t, &key, sizeof(key), &view), -EPERM);
+	for (unsigned int order = 0; order < 16; order++) {
+		cr_assert_eq(order & 1 ? fnd_read_begin_inline(seg) : fnd_read_begin(seg), 0);
+		cr_assert_eq(order & 2 ? fnd_read_begin_inline(seg) : fnd_read_begin(seg), 0);
+		cr_assert_eq(number_at(t, key), 1); /* nests once more */
+		cr_assert_eq(order & 4 ? fnd_read_end_inline(seg) : fnd_read_end(seg), 0);
+		cr_assert_eq(fnd_table_get(t, &key, sizeof(key), &view), 0, "order %u", order);
+		cr_assert_eq(order & 8 ? fnd_read_end_inline(seg) : fnd_read_end(seg), 0);
+		cr_assert_eq(fnd_table_get(t, &key, sizeof(key), &view), -EPERM, "order %u", order);
+		cr_assert_eq(fnd_read_end_inline(seg), 0, "an end too many does nothing");
+	}
+	fnd_table_close(t);
+	remove_segment();
+}
+
 Test(table, largest_key_and_value)
 {
 	struct fnd_table *t = open_table("t", 20, 0, FND_KEY_MAX, FND_VALUE_MAX);
