@@ -553,6 +553,30 @@ enum fnd_evidence fnd_evidence_process(const struct fnd_identity *id, uint64_t d
 	return fnd_evidence_thread(id, 0, dev, ino, flags);
 }
 
+/* Field 52 of a zombie's stat is what its parent will be told. */
+int fnd_evidence_status(uint32_t pid, uint64_t start_time, int *ret_status)
+{
+	struct frame frame = enter();
+	char path[32], buf[1024], *at = NULL, *last;
+	unsigned long long started = 0;
+	int known = 0;
+
+	snprintf(path, sizeof(path), "/proc/%u/stat", pid);
+	if (start_time && proc_read(AT_FDCWD, path, buf, sizeof(buf)) > 0)
+		at = strrchr(buf, ')');
+	last = at ? strrchr(at, ' ') : NULL;
+	if (at && at[1] == ' ' && at[2] == 'Z' && last > at + 2) {
+		for (int field = 2; at && field < 22; field++)
+			at = strchr(at + 1, ' ');
+		started = at ? strtoull(at + 1, NULL, 10) : 0;
+		known = started == start_time;
+		if (known)
+			*ret_status = (int)strtol(last + 1, NULL, 10);
+	}
+	leave(&frame);
+	return known;
+}
+
 enum fnd_evidence fnd_evidence_claiming(uint32_t pid)
 {
 	struct frame frame = enter();

@@ -145,6 +145,15 @@ enum fnd_evidence fnd_evidence_claiming(uint32_t pid);
 enum fnd_evidence fnd_evidence_thread(const struct fnd_identity *id, uint32_t tid, uint64_t dev,
 				      uint64_t ino, unsigned flags);
 
+/**
+ * fnd_evidence_status - how a dead process ended, if it is still a zombie.
+ * @start_time: of the process meant: another one with its pid is told apart by it.
+ * @ret_status: what waitpid(2) would give; untouched when nothing is known.
+ *
+ * Returns: 1, or 0: nothing is known. Progress and cost: one read in /proc.
+ */
+int fnd_evidence_status(uint32_t pid, uint64_t start_time, int *ret_status);
+
 /** fnd_evidence_rule - which rule tells a reused pid here: an enum fnd_evidence_rule. */
 int fnd_evidence_rule(void);
 

@@ -99,6 +99,8 @@ static int check_ranges(const struct fnd_shm_header *h, uint64_t file_bytes)
 		{ "process_off", h->process_off, (h->processes + 1ULL) * sizeof(struct fnd_shm_process) },
 		{ "thread_off", h->thread_off, (h->threads + 1ULL) * sizeof(struct fnd_shm_thread) },
 		{ "cell_off", h->cell_off, (h->threads + 1ULL) * sizeof(struct fnd_shm_cell) },
+		{ "area_off", h->area_off, (h->threads + 1ULL) * sizeof(struct fnd_shm_area) },
+		{ "remains_off", h->remains_off, FND_SHM_REMAINS * sizeof(struct fnd_shm_remains) },
 		{ "table_off", h->table_off, (uint64_t)FND_TABLES * sizeof(struct fnd_shm_table) },
 		{ "span_off", h->span_off, 0 },
 	};

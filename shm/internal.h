@@ -14,7 +14,7 @@
 #include <foundation/read.h>
 #include <foundation/table.h>
 
-#include "atomic.h"
+#include <foundation/atomic.h>
 #include "error.h"
 #include "evidence.h"
 #include "layout.h"
@@ -38,6 +38,8 @@ struct fnd_segment {
 	struct fnd_shm_process *process; /* [0 .. processes] */
 	struct fnd_shm_thread *thread;   /* [0 .. threads] */
 	struct fnd_shm_cell *cell;       /* [0 .. threads] */
+	struct fnd_shm_area *area;       /* [0 .. threads] */
+	struct fnd_shm_remains *remains; /* [FND_SHM_REMAINS] */
 	struct fnd_shm_table *table;     /* [FND_TABLES] */
 	/* Copies of checked header members: nothing is trusted twice. */
 	uint64_t max_bytes;
@@ -224,6 +226,9 @@ static inline bool fnd_in_section(const struct fnd_thread *th)
 {
 	return fnd_load_relaxed(&th->slot->epoch) & 0xffff; /* relaxed: own word */
 }
+
+/* area.c: keep what is in the area of dead thread slot @index; the caller is its reaper. */
+FND_HIDDEN void fnd_remains_keep(struct fnd_segment *seg, uint32_t index, uint32_t tid);
 
 FND_HIDDEN int fnd_membarrier_register(void);
 /* Advance G and raise safe. 0, or an error: then nothing was concluded. */

@@ -67,6 +67,8 @@ struct fnd_shm_header {
 	uint64_t process_off;
 	uint64_t thread_off;
 	uint64_t cell_off;
+	uint64_t area_off;    /* the threads' areas */
+	uint64_t remains_off; /* what is kept of the dead */
 	uint64_t table_off;
 	uint64_t span_off; /* first span */
 	char creator_version[16];
@@ -77,7 +79,7 @@ struct fnd_shm_header {
 	uint64_t pidns_ino;
 	uint64_t timens_ino;
 	uint64_t home_checksum; /* XXH3 of the three members before it */
-	uint8_t pad0[40];
+	uint8_t pad0[24];
 
 	/* One line each: what is written while running. */
 	uint64_t epoch; /* G */
@@ -95,7 +97,9 @@ struct fnd_shm_header {
 	uint32_t sample_every;  /* one lookup in so many is timed while a tracer is attached */
 	uint32_t sample_always; /* … and when nobody traces; 0: then none */
 	uint8_t pad5[48];
-	uint8_t reserved[FND_HEADER_BYTES - 512];
+	uint64_t remains_head; /* remains ever kept; number n lies in place (n - 1) % FND_SHM_REMAINS */
+	uint8_t reserved[FND_HEADER_BYTES / 2 - 520];
+	uint8_t area[FND_HEADER_BYTES / 2]; /* its bytes mean what the layer above says */
 };
 
 #define FND_PROCESS_READ_ONLY 1u /* may not call membarrier(2): reads only, with a fence in begin */
@@ -110,7 +114,13 @@ struct fnd_shm_process {
 	char comm[16];
 	uint32_t pidns; /* inodes of the namespaces pid and start_time belong to */
 	uint32_t timens;
-	uint8_t pad[64];
+	/* The last death in this slot; written by the reaper while REAPING. */
+	uint32_t death_generation;
+	uint32_t death_pid;
+	uint32_t death_known; /* death_status is what waitpid(2) gives */
+	uint32_t death_status;
+	uint64_t death_ns; /* wall clock */
+	uint8_t pad[40];
 };
 
 struct fnd_shm_thread {
@@ -119,7 +129,8 @@ struct fnd_shm_thread {
 	/* Written by whoever finds the section in the way of a grace period, for people to read. */
 	uint64_t behind_epoch; /* of the section that was found */
 	uint64_t behind_ns;    /* when it was first found, CLOCK_MONOTONIC */
-	uint8_t pad0[32];
+	uint32_t pid; /* of its process */
+	uint8_t pad0[28];
 	uint64_t epoch; /* epoch << 16 | nesting; 0: outside; a line of its own */
 	uint8_t pad1[56];
 };
@@ -145,6 +156,26 @@ struct fnd_shm_histogram {
 struct fnd_shm_cell {
 	uint64_t counter[FND_CELL_COUNTERS];
 	struct fnd_shm_histogram op[FND_CELL_OPS];
+};
+
+/* A thread slot's area: its bytes mean what the layer above says, but that a first word of 0 says "nothing". */
+struct fnd_shm_area {
+	uint64_t word;
+	uint8_t rest[2040];
+};
+
+#define FND_SHM_REMAINS 64u
+
+/* A dead thread's area, kept by its reaper. */
+struct fnd_shm_remains {
+	uint64_t number; /* counts from 1; 0: being written */
+	uint64_t process; /* slot << 32 | generation */
+	uint32_t pid;
+	uint32_t tid;
+	uint64_t found_ns; /* wall clock */
+	char comm[16];
+	uint8_t pad[16];
+	struct fnd_shm_area area;
 };
 
 /* Spans: the segment's memory from span_off to brk, each with this header, one behind the other. */
@@ -263,7 +294,10 @@ struct fnd_shm_table {
 #define FND_STATIC_ASSERT _Static_assert
 FND_STATIC_ASSERT(sizeof(struct fnd_shm_header) == FND_HEADER_BYTES, "header is one page");
 FND_STATIC_ASSERT(offsetof(struct fnd_shm_header, epoch) == 256, "epoch on a line of its own");
-FND_STATIC_ASSERT(offsetof(struct fnd_shm_header, reserved) == 512, "hot lines");
+FND_STATIC_ASSERT(offsetof(struct fnd_shm_header, remains_head) == 512, "hot lines");
+FND_STATIC_ASSERT(offsetof(struct fnd_shm_header, area) == FND_HEADER_BYTES / 2, "half a page");
+FND_STATIC_ASSERT(sizeof(struct fnd_shm_area) == 2048, "32 lines");
+FND_STATIC_ASSERT(sizeof(struct fnd_shm_remains) == 2112, "33 lines");
 FND_STATIC_ASSERT(sizeof(struct fnd_shm_process) == 128, "two lines");
 FND_STATIC_ASSERT(sizeof(struct fnd_shm_thread) == 128, "identity line and epoch line");
 FND_STATIC_ASSERT(offsetof(struct fnd_shm_thread, epoch) == 64, "epoch line");

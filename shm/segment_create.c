@@ -79,6 +79,8 @@ static int fill_header(struct fnd_shm_header *h, const struct fnd_segment_option
 	h->process_off = place(&end, (h->processes + 1ULL) * sizeof(struct fnd_shm_process));
 	h->thread_off = place(&end, (h->threads + 1ULL) * sizeof(struct fnd_shm_thread));
 	h->cell_off = place(&end, (h->threads + 1ULL) * sizeof(struct fnd_shm_cell));
+	h->area_off = place(&end, (h->threads + 1ULL) * sizeof(struct fnd_shm_area));
+	h->remains_off = place(&end, FND_SHM_REMAINS * sizeof(struct fnd_shm_remains));
 	h->table_off = place(&end, FND_TABLES * sizeof(struct fnd_shm_table));
 	h->span_off = end;
 	h->max_bytes = (o->max_bytes + h->page_bytes - 1) & ~(uint64_t)(h->page_bytes - 1);

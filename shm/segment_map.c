@@ -210,6 +210,8 @@ int fnd_segment_map(int fd, const struct fnd_shm_header *h, const char *name, ui
 	seg->process = (struct fnd_shm_process *)(seg->base + h->process_off);
 	seg->thread = (struct fnd_shm_thread *)(seg->base + h->thread_off);
 	seg->cell = (struct fnd_shm_cell *)(seg->base + h->cell_off);
+	seg->area = (struct fnd_shm_area *)(seg->base + h->area_off);
+	seg->remains = (struct fnd_shm_remains *)(seg->base + h->remains_off);
 	seg->table = (struct fnd_shm_table *)(seg->base + h->table_off);
 	/* what was checked is a copy: is the mapping the same? */
 	if (memcmp(seg->hdr, h, offsetof(struct fnd_shm_header, boot_id)) != 0) {

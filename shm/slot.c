@@ -17,6 +17,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <foundation/area.h>
+
 #include "internal.h"
 
 /* A reaper in the low half of a REAPING word: slot 12 | generation 19, or, without a slot, bit 31 | pid. */
@@ -193,6 +195,7 @@ static void thread_reap(struct fnd_segment *seg, uint32_t index, uint64_t word)
 
 	if (!fnd_cas(&t->word, word, mine)) /* [SL-3] one reaper only */
 		return;
+	fnd_remains_keep(seg, index, fnd_slot_state(word) == FND_SLOT_ACTIVE ? fnd_slot_id(word) : 0);
 #ifndef FND_MUTANT_REAP_LEAVES_SECTION
 	fnd_store_release(&t->epoch, 0); /* [GP-2] its section is over */
 #endif
@@ -265,7 +268,9 @@ static uint32_t thread_claim(struct fnd_segment *seg, uint32_t tid, uint32_t *re
 		if (!fnd_cas(&t->word, w, mine)) /* [SL-1] */
 			continue;
 		fnd_store_release(&t->process, (uint64_t)seg->self_slot << 32 | seg->self_gen); /* [SL-4] */
-		fnd_store_relaxed(&t->epoch, 0); /* relaxed: [SL-1] below publishes */
+		fnd_store_relaxed(&t->epoch, 0); /* relaxed: [SL-1] below publishes, as the next two */
+		fnd_store_relaxed(&t->pid, seg->identity.pid);
+		fnd_store_relaxed(&seg->area[i].word, 0);
 		if (!fnd_cas(&t->word, mine, fnd_slot_word(FND_SLOT_ACTIVE, gen, tid))) /* [SL-1] */
 			continue;
 		*ret_gen = gen;
@@ -308,6 +313,7 @@ static void thread_release(struct fnd_segment *seg, struct fnd_thread *th)
 	if (fnd_slot_state(w) == FND_SLOT_ACTIVE && fnd_slot_gen(w) == th->gen &&
 	    fnd_load_relaxed(&th->slot->process) == ((uint64_t)seg->self_slot << 32 | seg->self_gen)) {
 		fnd_store_release(&th->slot->epoch, 0); /* [GP-2] */
+		fnd_store_relaxed(&seg->area[th->index].word, 0); /* it left in order: nothing to keep */
 		fnd_cas(&th->slot->word, w, fnd_slot_word(FND_SLOT_FREE, th->gen, 0)); /* [SL-1] */
 	}
 	th->seg = NULL;
@@ -415,8 +421,31 @@ void fnd_threads_release(struct fnd_segment *seg)
 
 /* --- reaping -------------------------------------------------------------------------------------- */
 
-/* The life @word of process slot @slot is proven dead. True when this call freed it. */
-bool fnd_reap_process(struct fnd_segment *seg, uint32_t slot, uint64_t word)
+/* Only by who has the slot in REAPING. */
+static void death_write(struct fnd_shm_process *p, uint64_t word, bool known, int status)
+{
+	fnd_store_relaxed(&p->death_known, known); /* relaxed, all: published by the last */
+	fnd_store_relaxed(&p->death_status, (uint32_t)status);
+	fnd_store_relaxed(&p->death_ns, fnd_wall_ns());
+	fnd_store_relaxed(&p->death_pid, fnd_slot_id(word));
+	fnd_store_release(&p->death_generation, fnd_slot_gen(word)); /* [SL-5] pairs with fnd_participant_death */
+}
+
+/* How it ended, if its zombie is still there to tell; a parent that has waited for it knows better. */
+static void note_death(struct fnd_shm_process *p, uint64_t word, const int *parents_word)
+{
+	int status = parents_word ? *parents_word : 0;
+	bool known = parents_word != NULL;
+
+	if (fnd_slot_state(word) != FND_SLOT_ACTIVE ||
+	    (p->death_generation == fnd_slot_gen(word) && p->death_pid == fnd_slot_id(word)))
+		return; /* another reaper's work, taken over; or its parent's */
+	if (!known) /* relaxed: of this life */
+		known = fnd_evidence_status(fnd_slot_id(word), fnd_load_relaxed(&p->start_time), &status);
+	death_write(p, word, known, status);
+}
+
+static bool reap_process(struct fnd_segment *seg, uint32_t slot, uint64_t word, const int *parents_word)
 {
 	struct fnd_shm_process *p = &seg->process[slot];
 	uint64_t of = (uint64_t)slot << 32 | fnd_slot_gen(word);
@@ -425,6 +454,7 @@ bool fnd_reap_process(struct fnd_segment *seg, uint32_t slot, uint64_t word)
 
 	if (!fnd_cas(&p->word, word, mine)) /* [SL-3] one reaper only */
 		return false;
+	note_death(p, word, parents_word);
 	high = fnd_load_acquire(&seg->hdr->thread_high); /* [SL-2] */
 	for (uint32_t i = 1; i <= high && i <= seg->threads; i++) {
 		struct fnd_shm_thread *t = &seg->thread[i];
@@ -435,6 +465,12 @@ bool fnd_reap_process(struct fnd_segment *seg, uint32_t slot, uint64_t word)
 			thread_reap(seg, i, w);
 	}
 	return fnd_cas(&p->word, mine, fnd_slot_word(FND_SLOT_FREE, fnd_slot_gen(word), 0)); /* [SL-1] */
+}
+
+/* The life @word of process slot @slot is proven dead. True when this call freed it. */
+bool fnd_reap_process(struct fnd_segment *seg, uint32_t slot, uint64_t word)
+{
+	return reap_process(seg, slot, word, NULL);
 }
 
 unsigned int fnd_reap_all(struct fnd_segment *seg, bool deep)
@@ -466,6 +502,34 @@ int fnd_segment_reap(struct fnd_segment *seg, unsigned int *ret_reaped)
 	if (ret_reaped)
 		*ret_reaped = n;
 	return 0;
+}
+
+int fnd_segment_child_died(struct fnd_segment *seg, uint32_t pid, int status)
+{
+	uint32_t high = fnd_load_acquire(&seg->hdr->process_high); /* [SL-2] */
+	struct fnd_thread *th;
+	int err = fnd_thread_self(seg, &th);
+
+	if (err)
+		return err;
+	for (uint32_t i = 1; i <= high && i <= seg->processes; i++) {
+		struct fnd_shm_process *p = &seg->process[i];
+		uint64_t w = fnd_load_acquire(&p->word); /* [SL-2] */
+
+		if (fnd_slot_state(w) == FND_SLOT_ACTIVE && fnd_slot_id(w) == pid &&
+		    fnd_process_slot_dead(seg, i, w, false) && reap_process(seg, i, w, &status)) {
+			fnd_cell_count(th, FND_COUNTER_REAPED, 1);
+			return 0;
+		}
+		/* somebody was quicker, and could not know how it ended */
+		if (fnd_slot_state(w) == FND_SLOT_FREE && fnd_load_acquire(&p->death_generation) == fnd_slot_gen(w) &&
+		    fnd_load_relaxed(&p->death_pid) == pid && fnd_load_relaxed(&p->death_known) == 0) { /* [SL-5] */
+			fnd_store_relaxed(&p->death_status, (uint32_t)status);
+			fnd_store_release(&p->death_known, 1); /* [SL-5] */
+			return 0;
+		}
+	}
+	return fnd_fail(ESRCH, "no dead participant has pid %u", pid);
 }
 
 int fnd_forked_error(void)

@@ -37,7 +37,9 @@ static void make(struct fnd_shm_header *h)
 	h->process_off = FND_HEADER_BYTES;
 	h->thread_off = h->process_off + (h->processes + 1) * sizeof(struct fnd_shm_process);
 	h->cell_off = h->thread_off + (h->threads + 1) * sizeof(struct fnd_shm_thread);
-	h->table_off = h->cell_off + (h->threads + 1) * sizeof(struct fnd_shm_cell);
+	h->area_off = h->cell_off + (h->threads + 1) * sizeof(struct fnd_shm_cell);
+	h->remains_off = h->area_off + (h->threads + 1) * sizeof(struct fnd_shm_area);
+	h->table_off = h->remains_off + FND_SHM_REMAINS * sizeof(struct fnd_shm_remains);
 	h->span_off = h->table_off + h->tables * sizeof(struct fnd_shm_table);
 	memcpy(h->creator_version, "0.1.0", 6);
 	memset(h->boot_id, 0x77, sizeof(h->boot_id));
