@@ -89,11 +89,22 @@ int64_t fnd_record_number(struct fnd_table *t, uint64_t off)
 	return -1;
 }
 
-struct fnd_shm_record *fnd_record_at(struct fnd_table *t, uint64_t off)
+void fnd_region_first(struct fnd_table *t)
 {
 	struct region r;
 
-	/* Writers go through here: a damaged offset must not make them write outside the table's records. */
+	t->first_base = UINT64_MAX; /* no offset is there */
+	t->first_last = 0;
+	if (region_count(t) == 0 || !region_open(t, 0, &r))
+		return;
+	t->first_base = r.base;
+	t->first_last = (uint64_t)r.extents * t->extent_bytes - t->record_bytes;
+}
+
+struct fnd_shm_record *fnd_record_far(struct fnd_table *t, uint64_t off)
+{
+	struct region r;
+
 	for (uint32_t i = 0; i < region_count(t) && region_open(t, i, &r); i++) {
 		uint64_t bytes = (uint64_t)r.extents * t->extent_bytes;
 

@@ -110,6 +110,7 @@ struct fnd_table {
 	uint32_t flags;
 	uint32_t shards;
 	uint32_t extent_records, extent_bytes;
+	uint64_t first_base, first_last; /* of the first region: where its records begin, and the last may */
 	uint64_t capacity, shard_garbage_max;
 	char name[FND_TABLE_NAME_MAX + 1];
 };
@@ -311,8 +312,17 @@ FND_HIDDEN void fnd_record_retire(struct fnd_table *t, struct fnd_shm_shard *sh,
 /* Moves every batch that may be reused to the free list. */
 FND_HIDDEN void fnd_shard_collect(struct fnd_table *t, struct fnd_shm_shard *sh);
 FND_HIDDEN void fnd_shard_stamp(struct fnd_table *t, uint32_t shard, bool all);
-/* NULL: not within the record memory of this table */
-FND_HIDDEN struct fnd_shm_record *fnd_record_at(struct fnd_table *t, uint64_t off);
+FND_HIDDEN struct fnd_shm_record *fnd_record_far(struct fnd_table *t, uint64_t off);
+/* Into the handle, where the first region is. */
+FND_HIDDEN void fnd_region_first(struct fnd_table *t);
+
+/* NULL: not within the record memory of this table. A damaged offset must not make a writer write elsewhere. */
+static inline struct fnd_shm_record *fnd_record_at(struct fnd_table *t, uint64_t off)
+{
+	if (fnd_likely(off - t->first_base <= t->first_last && off % 8 == 0))
+		return (struct fnd_shm_record *)(t->base + off);
+	return fnd_record_far(t, off);
+}
 /* Offset of the first record of extent @extent, 0: no such extent. */
 FND_HIDDEN uint64_t fnd_extent_off(struct fnd_table *t, uint32_t extent, uint32_t **ret_owner);
 /* -1: not the place of a record of this table */

@@ -165,6 +165,7 @@ int fnd_table_bind(struct fnd_segment *seg, uint32_t number, struct fnd_table *r
 	ret->extent_bytes = c.extent_bytes;
 	ret->capacity = c.capacity;
 	ret->shard_garbage_max = c.shard_garbage_max;
+	fnd_region_first(ret);
 	memcpy(ret->name, c.name, sizeof(ret->name));
 	ret->name[sizeof(ret->name) - 1] = '\0';
 	return 0;
