@@ -27,8 +27,7 @@ struct journal *journal;
 
 static struct worker {
 	pid_t pid;
-	uint64_t beat;    /* when last looked at */
-	uint64_t beat_ms; /* … and when it last moved */
+	struct pulse pulse;
 } worker[WORKERS];
 
 static struct fnd_segment *seg;
@@ -38,14 +37,6 @@ static const char *report_file;
 static struct {
 	uint64_t kills, inside, recoveries, reaped, writes, attaches, growths;
 } total;
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static void report(uint64_t violations)
 {
@@ -94,7 +85,7 @@ static void spawn(unsigned int i)
 	}
 	lives++;
 	worker[i].pid = pid;
-	worker[i].beat_ms = now_ms();
+	pulse_begin(&worker[i].pulse);
 }
 
 /* Which shard locks are held, for the report on somebody who stands still. */
@@ -131,10 +122,7 @@ static void look_after(void)
 			worker[i].pid = 0;
 			give_up();
 		}
-		if (beat != worker[i].beat) {
-			worker[i].beat = beat;
-			worker[i].beat_ms = now;
-		} else if (now - worker[i].beat_ms > STILL_MS) {
+		if (pulse_stopped(&worker[i].pulse, beat, now)) {
 			fprintf(stderr, "seed %llu, round %u: worker %u stands still\n",
 				(unsigned long long)journal->seed, journal->round, i);
 			show_locks();
@@ -247,14 +235,14 @@ static void everybody_leaves(void)
 {
 	__atomic_store_n(&journal->stop, 1, __ATOMIC_RELAXED);
 	for (unsigned int i = 0; i < WORKERS; i++) {
-		uint64_t from = now_ms();
+		struct pulse leaving = { .since_ms = now_ms() };
 		int status;
 
 		while (waitpid(worker[i].pid, &status, WNOHANG) == 0) {
 			struct timespec nap = { 0, 200000 };
 
 			nanosleep(&nap, NULL);
-			if (now_ms() - from > 2 * STILL_MS) {
+			if (pulse_stopped(&leaving, 0, now_ms())) {
 				fprintf(stderr, "worker %u does not leave\n", i);
 				show_locks();
 				give_up();
@@ -297,23 +285,12 @@ static void round_end(void)
 
 int main(int argc, char **argv)
 {
-	unsigned int numbers = 0;
 	uint32_t round = 0;
 
 	began_ms = now_ms();
-	journal = mmap(NULL, sizeof(*journal), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (journal == MAP_FAILED)
-		return 1;
-	journal->seed = mix(began_ms ^ (uint64_t)getpid() << 32) % 1000000;
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--report") == 0 && i + 1 < argc)
-			report_file = argv[++i];
-		else
-			*(numbers++ ? &journal->seed : &wanted) = strtoull(argv[i], NULL, 10);
-	}
+	journal = journal_map(sizeof(*journal));
+	report_file = kills_arguments(argc, argv, &wanted, &journal->seed);
 	rnd = mix(journal->seed);
-	printf("kills: seed %llu\n", (unsigned long long)journal->seed);
-	fflush(stdout);
 	for (; total.kills < wanted; round++) {
 		round_begin(round);
 		for (uint64_t end = total.kills + KILLS_A_ROUND; total.kills < end && total.kills < wanted;) {

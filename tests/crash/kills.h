@@ -16,7 +16,6 @@
 #define KEYS 640 /* of a table; key k belongs to worker k % WORKERS */
 #define SPARE_TABLES 40
 #define VALUE_WORDS 12
-#define STILL_MS 10000 /* a heart that stands still for so long while its owner lives */
 
 struct worker_journal {
 	uint64_t beat;
@@ -25,7 +24,7 @@ struct worker_journal {
 	uint32_t order; /* of the killer's: make and fill spare table number order - 1 */
 	uint32_t pad;
 	uint64_t writes, attaches;
-	char failure[400];
+	char failure[FAILURE_BYTES];
 };
 
 struct journal {

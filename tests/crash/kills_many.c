@@ -31,7 +31,7 @@ struct journal *journal;
 
 static struct worker {
 	pid_t pid;
-	uint64_t beat, beat_ms; /* operations when last looked at, and when they last grew */
+	struct pulse pulse; /* of its operations */
 } worker[WORKERS];
 
 static struct fnd_segment *seg;
@@ -40,14 +40,6 @@ static uint64_t hit[DOINGS], recoveries, reaped, operations, names_reaped, emitt
 static const char *report_file;
 static const char *const doing_names[DOINGS] = { "attach", "check", "write", "read",
 						 "name",   "claim", "care",  "between" };
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static void report(uint64_t violations)
 {
@@ -156,12 +148,8 @@ static void look_after(void)
 	for (unsigned int i = 0; i < WORKERS; i++) {
 		uint64_t beat = __atomic_load_n(&journal->worker[i].done, __ATOMIC_RELAXED);
 
-		if (beat != worker[i].beat) {
-			worker[i].beat = beat;
-			worker[i].beat_ms = now;
-		} else if (now - worker[i].beat_ms > STILL_MS) {
+		if (pulse_stopped(&worker[i].pulse, beat, now))
 			give_up("stands still", i, (int)journal->worker[i].doing);
-		}
 	}
 }
 
@@ -194,8 +182,8 @@ static void round_begin(uint32_t round)
 	fnd_registry_close(reg);
 	fnd_dedup_close(d);
 	for (unsigned int i = 0; i < WORKERS; i++) {
-		worker[i].beat = 0;
-		worker[i].beat_ms = now_ms();
+		worker[i].pulse.beat = 0;
+		pulse_begin(&worker[i].pulse);
 		spawn(i);
 	}
 }
@@ -207,11 +195,11 @@ static void round_end(void)
 
 	__atomic_store_n(&journal->stop, 1, __ATOMIC_RELAXED);
 	for (unsigned int i = 0; i < WORKERS; i++) {
-		uint64_t from = now_ms();
+		struct pulse leaving = { .since_ms = now_ms() };
 
 		while (waitpid(worker[i].pid, &status, WNOHANG) == 0) {
 			nanosleep(&nap, NULL);
-			if (now_ms() - from > 3 * STILL_MS)
+			if (pulse_stopped(&leaving, 0, now_ms()))
 				give_up("does not leave", i, (int)journal->worker[i].doing);
 		}
 		worker[i].pid = 0;
@@ -249,24 +237,13 @@ static void summary(uint32_t rounds)
 
 int main(int argc, char **argv)
 {
-	unsigned int numbers = 0;
 	uint32_t round = 0;
 
 	began_ms = now_ms();
-	journal = mmap(NULL, sizeof(*journal), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (journal == MAP_FAILED)
-		return 1;
-	journal->seed = mix(began_ms ^ (uint64_t)getpid() << 32) % 1000000;
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--report") == 0 && i + 1 < argc)
-			report_file = argv[++i];
-		else
-			*(numbers++ ? &journal->seed : &wanted) = strtoull(argv[i], NULL, 10);
-	}
+	journal = journal_map(sizeof(*journal));
+	report_file = kills_arguments(argc, argv, &wanted, &journal->seed);
 	rnd = mix(journal->seed);
 	prctl(PR_SET_TIMERSLACK, 1000UL);
-	printf("kills_many: seed %llu\n", (unsigned long long)journal->seed);
-	fflush(stdout);
 	for (; kills < wanted; round++) {
 		uint64_t end = kills + KILLS_A_ROUND < wanted ? kills + KILLS_A_ROUND : wanted;
 

@@ -20,7 +20,6 @@
 #define KEYS 128  /* of a table; key k is worker k % WORKERS's */
 #define NAMES 2   /* in the registry, a worker */
 #define CLAIMS 1024
-#define STILL_MS 10000
 #define VALUE_WORDS 6
 
 enum doing { IN_ATTACH, IN_CHECK, IN_WRITE, IN_READ, IN_NAME, IN_CLAIM, IN_CARE, BETWEEN, DOINGS };
@@ -29,7 +28,7 @@ struct worker_journal {
 	uint64_t done; /* operations, over all lives of a round */
 	uint32_t doing;
 	uint32_t pad;
-	char failure[400];
+	char failure[FAILURE_BYTES];
 };
 
 struct name_journal {

@@ -7,7 +7,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,33 +22,9 @@ static struct fnd_registry *registry;
 static struct fnd_dedup *dedup;
 static struct fnd_participant me;
 
-static uint64_t load(const uint64_t *p)
-{
-	return __atomic_load_n(p, __ATOMIC_SEQ_CST);
-}
-
-static void store(uint64_t *p, uint64_t v)
-{
-	__atomic_store_n(p, v, __ATOMIC_SEQ_CST);
-}
-
 static void doing(enum doing what)
 {
 	__atomic_store_n(&journal->worker[self].doing, what, __ATOMIC_SEQ_CST);
-}
-
-static __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *fmt, ...)
-{
-	struct worker_journal *w = &journal->worker[self];
-	size_t n;
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(w->failure, sizeof(w->failure), fmt, ap);
-	va_end(ap);
-	n = strlen(w->failure);
-	snprintf(w->failure + n, sizeof(w->failure) - n, " [%s]", fnd_error_detail());
-	_exit(1);
 }
 
 static void must(int err, const char *what)
@@ -71,7 +46,7 @@ static void table_join(uint32_t number, struct fnd_table **ret)
 
 static void join(void)
 {
-	struct fnd_attach_options opt = { .size = sizeof(opt), .lock_timeout_ms = STILL_MS };
+	struct fnd_attach_options opt = { .size = sizeof(opt), .lock_timeout_ms = LOCK_MS };
 
 	doing(IN_ATTACH);
 	must(fnd_segment_attach(journal->segment, &opt, &seg), "attach");
@@ -96,13 +71,11 @@ static void leave(void)
 
 /* --- keys ------------------------------------------------------------------------------------------ */
 
-/* What the one before me left of a key: one of two states, and that is now the truth. */
-static void inherit_key(uint32_t number, struct fnd_table *t, uint32_t k)
+static void inherit_one(uint32_t number, struct fnd_table *t, uint32_t k)
 {
-	struct key_journal *j = &journal->key[number][k];
-	uint64_t intent = load(&j->intent), done = load(&j->done), seq = 0, is;
-	uint64_t key = key_of(number, k);
+	uint64_t seq = 0, key = key_of(number, k);
 	struct value v;
+	char what[24];
 	size_t bytes;
 	int err = fnd_table_lookup(t, &key, sizeof(key), &v, sizeof(v), &bytes);
 
@@ -110,19 +83,14 @@ static void inherit_key(uint32_t number, struct fnd_table *t, uint32_t k)
 		fail("lookup of key %u in table %u: %s", k, number, fnd_strerror(err));
 	if (!err && !value_sound(key, &v, bytes, &seq))
 		fail("key %u in table %u: torn value", k, number);
-	is = !err ? state_of(seq, true) : intent & 1 ? done : intent;
-	if ((is != done && is != intent) || (is & 1) == (err != 0))
-		fail("key %u in table %u is %s, sequence %llu; committed %llx, intended %llx", k, number,
-		     err ? "absent" : "there", (unsigned long long)seq, (unsigned long long)done,
-		     (unsigned long long)intent);
-	store(&j->done, is);
-	store(&j->intent, is);
+	snprintf(what, sizeof(what), "table %u", number);
+	inherit_key(&journal->key[number][k], what, k, err, seq);
 }
 
 static void inherit_table(uint32_t number, struct fnd_table *t)
 {
 	for (uint32_t k = self; k < KEYS; k += WORKERS)
-		inherit_key(number, t, k);
+		inherit_one(number, t, k);
 }
 
 /* The table of the hour, perhaps half made by somebody killed. */
@@ -143,44 +111,6 @@ static void spare_of_the_hour(void)
 	inherit_table(FIXED + hour - 1, table[FIXED]);
 }
 
-struct wish {
-	const void *value; /* NULL: delete */
-	size_t bytes;
-	bool present, mistaken;
-};
-
-static enum fnd_modify answer(void *arg, const void *old, size_t old_bytes, const void **value,
-			      size_t *bytes)
-{
-	struct wish *w = arg;
-
-	(void)old_bytes;
-	w->mistaken = (old != NULL) != w->present;
-	if (!w->value)
-		return FND_MODIFY_DELETE;
-	*value = w->value;
-	*bytes = w->bytes;
-	return FND_MODIFY_PUT;
-}
-
-static int change(struct fnd_table *t, uint64_t key, struct wish *w)
-{
-	int err;
-
-	switch (draw(&rnd) % 3) {
-	case 0:
-		err = fnd_table_modify(t, &key, sizeof(key), answer, w);
-		return err == (w->value ? FND_MODIFY_PUT : FND_MODIFY_DELETE) ? 0 : err > 0 ? -EPROTO : err;
-	case 1:
-		return w->value ? fnd_table_upsert(t, &key, sizeof(key), w->value, w->bytes) :
-				  fnd_table_delete(t, &key, sizeof(key));
-	default:
-		return !w->value  ? fnd_table_delete(t, &key, sizeof(key)) :
-		       w->present ? fnd_table_replace(t, &key, sizeof(key), w->value, w->bytes) :
-				    fnd_table_insert(t, &key, sizeof(key), w->value, w->bytes);
-	}
-}
-
 static void write_key(uint32_t number, struct fnd_table *t, uint32_t k)
 {
 	struct key_journal *j = &journal->key[number][k];
@@ -195,7 +125,7 @@ static void write_key(uint32_t number, struct fnd_table *t, uint32_t k)
 	store(&j->issued, seq);
 	store(&j->intent, state_of(seq, will));
 	doing(IN_WRITE);
-	err = change(t, key, &w);
+	err = change(t, &key, sizeof(key), &w, (unsigned int)(draw(&rnd) % 3));
 	doing(BETWEEN);
 	if (err || w.mistaken)
 		fail("write of key %u in table %u (%d -> %d): %d, %s", k, number, was, will, err,
@@ -373,7 +303,7 @@ static void seldom(void)
 		must(fnd_segment_reap(seg, NULL), "reap");
 		break;
 	case 1:
-		must(fnd_synchronize(seg, STILL_MS), "synchronize");
+		must(fnd_synchronize(seg, LOCK_MS), "synchronize");
 		break;
 	case 2:
 		must(fnd_table_check(table[draw(&rnd) % FIXED]), "check");
@@ -425,6 +355,7 @@ static void one_thing(void)
 _Noreturn void worker_run(unsigned int id, uint64_t life)
 {
 	self = id;
+	failure_text = journal->worker[id].failure;
 	author = (uint64_t)(id + 1) << 48 | (life + 1);
 	rnd = mix(journal->seed ^ (life << 8 | id));
 	join();

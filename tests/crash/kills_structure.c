@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 /* What must hold of a segment when all but the caller were killed or have left. */
-#include <errno.h>
 #include <stdio.h>
 
-#include "internal.h"
 #include "kills_common.h"
+#include "spans.h"
 
 static const char *before; /* of every complaint */
 static int bad;
@@ -62,54 +61,12 @@ static void slots_are_free(struct fnd_segment *seg)
 		WRONG("%u process slots and %u thread slots are taken, one each is mine", processes, threads);
 }
 
-/* Is the index span at @off published or waiting for its readers? */
-static bool index_accounted(struct fnd_segment *seg, uint64_t use, uint64_t off)
+static void span_is_leaked(struct fnd_segment *seg, uint64_t off)
 {
-	uint32_t shard = fnd_span_shard(use);
-	struct fnd_table t;
-	uint64_t at;
+	uint64_t use = ((struct fnd_shm_span *)(seg->base + off))->use;
 
-	if (fnd_table_bind(seg, fnd_span_table(use), &t) || shard >= t.shards)
-		return false;
-	if ((t.index[shard] & ~63ULL) == off)
-		return true;
-	at = t.shard[shard].old_index;
-	for (int i = 0; at && at != off && i < 64; i++)
-		at = ((struct fnd_shm_span *)(seg->base + at))->next;
-	return at == off;
-}
-
-static bool span_accounted(struct fnd_segment *seg, uint64_t use, uint64_t off)
-{
-	struct fnd_shm_table *d = &seg->table[fnd_span_table(use) % FND_TABLES];
-
-	if (fnd_span_table(use) >= FND_TABLES || d->state != FND_TABLE_READY)
-		return false;
-	if (fnd_span_kind(use) == FND_SPAN_ROOT)
-		return d->root_off == off;
-	if (fnd_span_kind(use) == FND_SPAN_INDEX)
-		return index_accounted(seg, use, off);
-	for (uint32_t i = 0; i < d->regions && i < FND_REGIONS; i++)
-		if (d->region_off[i] == off)
-			return true;
-	return false;
-}
-
-static void spans_are_owned(struct fnd_segment *seg)
-{
-	uint64_t off = 0;
-	int err;
-
-	while ((err = fnd_span_next(seg, &off)) == 0) {
-		uint64_t use = ((struct fnd_shm_span *)(seg->base + off))->use;
-
-		if (use != FND_SPAN_FREE && !span_accounted(seg, use, off))
-			WRONG("the span at %llu (kind %u, table %u, shard %u) is leaked",
-			      (unsigned long long)off, fnd_span_kind(use), fnd_span_table(use),
-			      fnd_span_shard(use));
-	}
-	if (err != -ENOENT)
-		WRONG("walk of the spans: %s", fnd_strerror(err));
+	WRONG("the span at %llu (kind %u, table %u, shard %u) is leaked", (unsigned long long)off,
+	      fnd_span_kind(use), fnd_span_table(use), fnd_span_shard(use));
 }
 
 int structure_check(struct fnd_segment *seg, const char *prefix)
@@ -128,6 +85,8 @@ int structure_check(struct fnd_segment *seg, const char *prefix)
 	if (seg->hdr->lock)
 		WRONG("the segment's lock is stuck at %#x", seg->hdr->lock);
 	slots_are_free(seg);
-	spans_are_owned(seg);
+	err = spans_check(seg, span_is_leaked);
+	if (err)
+		WRONG("walk of the spans: %s", fnd_strerror(err));
 	return bad;
 }

@@ -8,7 +8,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,30 +20,6 @@ static uint64_t rnd;
 static struct fnd_segment *seg;
 static struct fnd_table *table[TABLES];
 static uint64_t seen[TABLES][KEYS]; /* highest sequence this reader has met */
-
-static uint64_t load(const uint64_t *p)
-{
-	return __atomic_load_n(p, __ATOMIC_SEQ_CST);
-}
-
-static void store(uint64_t *p, uint64_t v)
-{
-	__atomic_store_n(p, v, __ATOMIC_SEQ_CST);
-}
-
-static __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *fmt, ...)
-{
-	struct worker_journal *w = &journal->worker[self];
-	size_t n;
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(w->failure, sizeof(w->failure), fmt, ap);
-	va_end(ap);
-	n = strlen(w->failure);
-	snprintf(w->failure + n, sizeof(w->failure) - n, " [%s]", fnd_error_detail());
-	_exit(1);
-}
 
 static void begin(void)
 {
@@ -82,7 +57,7 @@ static void end_rare(void)
 
 static void join(void)
 {
-	struct fnd_attach_options opt = { .size = sizeof(opt), .lock_timeout_ms = STILL_MS };
+	struct fnd_attach_options opt = { .size = sizeof(opt), .lock_timeout_ms = LOCK_MS };
 	int err;
 
 	begin_rare();
@@ -139,12 +114,10 @@ static void grow_spare(uint32_t number)
 
 /* --- writing --------------------------------------------------------------------------------------- */
 
-/* What the killed worker before me left of its keys: one of two states, and that is now the truth. */
-static void inherit_key(uint32_t t, uint32_t k)
+static void inherit_one(uint32_t t, uint32_t k)
 {
-	struct key_journal *j = &journal->key[t][k];
-	uint64_t intent = load(&j->intent), done = load(&j->done), seq = 0, is;
 	struct value v;
+	uint64_t seq = 0;
 	char key[32];
 	size_t bytes, n = key_make(t, k, key);
 	int err = fnd_table_lookup(table[t], key, n, &v, sizeof(v), &bytes);
@@ -154,46 +127,14 @@ static void inherit_key(uint32_t t, uint32_t k)
 	if (!err && !value_sound(t, k, &v, bytes, &seq))
 		fail("key %u in %s: torn value of %zu bytes, sequence %llu", k, table_names[t], bytes,
 		     (unsigned long long)v.seq);
-	if (err)
-		is = intent & 1 ? done : intent; /* absent: whichever of the two is an absence */
-	else
-		is = state_of(seq, true);
-	if ((is != done && is != intent) || (is & 1) == (err != 0))
-		fail("key %u in %s is %s, sequence %llu; committed %llx, intended %llx", k, table_names[t],
-		     err ? "absent" : "there", (unsigned long long)seq, (unsigned long long)done,
-		     (unsigned long long)intent);
-	store(&j->done, is);
-	store(&j->intent, is);
+	inherit_key(&journal->key[t][k], table_names[t], k, err, seq);
 }
 
 static void inherit(void)
 {
 	for (uint32_t t = 0; t < TABLES; t++)
 		for (uint32_t k = self; k < KEYS; k += WORKERS)
-			inherit_key(t, k);
-}
-
-struct wish {
-	const void *value; /* NULL: delete */
-	size_t bytes;
-	bool keep, present;
-	bool mistaken;
-};
-
-static enum fnd_modify answer(void *arg, const void *old, size_t old_bytes, const void **value,
-			      size_t *bytes)
-{
-	struct wish *w = arg;
-
-	(void)old_bytes;
-	w->mistaken = (old != NULL) != w->present;
-	if (w->keep)
-		return FND_MODIFY_KEEP;
-	if (!w->value)
-		return FND_MODIFY_DELETE;
-	*value = w->value;
-	*bytes = w->bytes;
-	return FND_MODIFY_PUT;
+			inherit_one(t, k);
 }
 
 /* Calls that must be refused, or change nothing. */
@@ -246,20 +187,7 @@ static void write_key(uint32_t t, uint32_t k)
 	begin();
 	wish.value = will ? &v : NULL;
 	wish.bytes = bytes;
-	switch (draw(&rnd) % 3) {
-	case 0:
-		err = fnd_table_modify(table[t], key, n, answer, &wish);
-		err = err == (will ? FND_MODIFY_PUT : FND_MODIFY_DELETE) ? 0 : err > 0 ? -EPROTO : err;
-		break;
-	case 1:
-		err = will ? fnd_table_upsert(table[t], key, n, &v, bytes) :
-			     fnd_table_delete(table[t], key, n);
-		break;
-	default:
-		err = !will ? fnd_table_delete(table[t], key, n) :
-		      was   ? fnd_table_replace(table[t], key, n, &v, bytes) :
-			      fnd_table_insert(table[t], key, n, &v, bytes);
-	}
+	err = change(table[t], key, n, &wish, (unsigned int)(draw(&rnd) % 3));
 	end();
 	if (err || wish.mistaken)
 		fail("write of key %u in %s (%d -> %d): %d, %s", k, table_names[t], was, will, err,
@@ -393,7 +321,7 @@ static void seldom(void)
 		err = fnd_segment_reap(seg, NULL);
 		break;
 	case 1:
-		err = fnd_synchronize(seg, STILL_MS);
+		err = fnd_synchronize(seg, LOCK_MS);
 		break;
 	case 2:
 		err = fnd_table_check(table[draw(&rnd) % TABLES]);
@@ -412,6 +340,7 @@ static void seldom(void)
 _Noreturn void worker_run(unsigned int id, uint64_t life)
 {
 	self = id;
+	failure_text = journal->worker[id].failure;
 	rnd = mix(journal->seed ^ (uint64_t)journal->round << 40 ^ life << 8 ^ id);
 	join();
 	inherit();

@@ -4,7 +4,8 @@
  *
  * Criterion runs each test in a session of its own, so no signal to a process group reaches what a
  * hanging test has forked. This program is the subreaper of everything below it: whoever loses its
- * parent becomes its child, and it kills until there is nobody left.
+ * parent becomes its child, and it kills until there is nobody left. Asked to end (SIGTERM, SIGINT), it does
+ * so at once.
  *
  * Exit status: the program's own; 124 when the time was up, 125 when it could not be run, 128 and the
  * signal's number when it was killed.
@@ -56,7 +57,14 @@ static void kill_everybody(void)
 	}
 }
 
-/* Reaps until @main_child is gone: its wait status, or -1 when the time was up before. */
+static volatile sig_atomic_t asked;
+
+static void on_signal(int sig)
+{
+	asked = sig;
+}
+
+/* Reaps until @main_child is gone: its wait status, or -1 when the time was up before, or a signal came. */
 static int wait_for(pid_t main_child, int64_t end)
 {
 	struct timespec slice = { .tv_nsec = 50 * 1000000 };
@@ -65,7 +73,7 @@ static int wait_for(pid_t main_child, int64_t end)
 
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
-	while (now_ms() < end) {
+	while (now_ms() < end && !asked) {
 		pid_t pid = waitpid(-1, &status, WNOHANG);
 
 		if (pid == main_child)
@@ -105,13 +113,15 @@ int main(int argc, char **argv)
 		perror("fork");
 		return 125;
 	}
+	signal(SIGTERM, on_signal);
+	signal(SIGINT, on_signal);
 
 	int status = wait_for(pid, end);
 
-	if (status < 0)
+	if (status < 0 && !asked)
 		fprintf(stderr, "bounded: %s: not done after %s s\n", argv[2], argv[1]);
 	kill_everybody();
 	if (status < 0)
-		return 124;
+		return asked ? 128 + asked : 124;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * litmus [--long] [--only NAME] [--seed N] [--report FILE] - the smallest programs that could see a barrier
- * missing, over two processes on two processors, with the core's own code at the place in question.
+ * litmus [--long] [--times N] [--only NAME] [--seed N] [--report FILE] - the smallest programs that could
+ * see a barrier missing, over two processes on two processors, with the core's own code at the place in
+ * question. litmus --list names them.
  *
  * No stress test catches a missing membarrier: the reader's store has to wait in its buffer through a whole
  * grace period. Here both sides meet at that point in every round, after a random delay of a few cycles, and
@@ -464,9 +465,16 @@ static bool shape_run(const struct shape *shape, uint64_t seed, unsigned int tim
 	return shape->control ? seen > 0 : seen == 0;
 }
 
+static int list(void)
+{
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+		puts(shapes[i].name);
+	return 0;
+}
+
 static int usage(void)
 {
-	fprintf(stderr, "usage: litmus [--long] [--only NAME] [--seed N] [--report FILE]\n");
+	fprintf(stderr, "usage: litmus [--long] [--times N] [--only NAME] [--seed N] [--report FILE]\n");
 	return 2;
 }
 
@@ -480,6 +488,10 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--long") == 0)
 			times = 60;
+		else if (strcmp(argv[i], "--list") == 0)
+			return list();
+		else if (i + 1 < argc && strcmp(argv[i], "--times") == 0)
+			times = (unsigned int)strtoul(argv[++i], NULL, 0);
 		else if (i + 1 < argc && strcmp(argv[i], "--only") == 0)
 			only = argv[++i];
 		else if (i + 1 < argc && strcmp(argv[i], "--seed") == 0)

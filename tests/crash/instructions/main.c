@@ -7,11 +7,11 @@
  * suites named stores- check. Then the segment's bytes are put back for the next child.
  *
  *   instructions [--suite NAME] [--part I/N] [--report FILE] [--stride K]
+ *   instructions --list
  */
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -32,7 +32,6 @@ struct world w;
 
 static char *image;
 static uint64_t image_bytes;
-static unsigned int corruptions;
 static struct suite_result total;
 pid_t parent;
 
@@ -54,8 +53,6 @@ void must(int err, const char *what)
 
 int __real_clock_gettime(clockid_t clock, struct timespec *ts);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ts);
-int __real_fnd_error_set(int err, const char *fmt, ...);
-int __wrap_fnd_error_set(int err, const char *fmt, ...);
 
 /* Wall time stands still and the other is a counter: every child goes the same way, writes the same bytes. */
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ts)
@@ -65,26 +62,6 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ts)
 	ts->tv_sec = WALL_NS / 1000000000u;
 	ts->tv_nsec = clock == CLOCK_REALTIME ? 0 : (long)(++calls * 100 % 1000000000u);
 	return 0;
-}
-
-int __wrap_fnd_error_set(int err, const char *fmt, ...)
-{
-	char text[200];
-	va_list ap;
-
-	corruptions += err == FND_E_CORRUPT || err == -FND_E_CORRUPT;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	return __real_fnd_error_set(err, "%s", text);
-}
-
-unsigned int world_corruptions(void)
-{
-	unsigned int n = corruptions;
-
-	corruptions = 0;
-	return n;
 }
 
 void world_act(enum who who)
@@ -106,16 +83,6 @@ bool world_pid_dead(uint32_t pid)
 uint32_t world_pid(enum who who)
 {
 	return who == RESCUER ? (uint32_t)parent : 0x3ffffff0u + who;
-}
-
-size_t key_of(uint32_t k, char buf[16])
-{
-	return (size_t)snprintf(buf, 16, "k%07u", k);
-}
-
-size_t value_of(uint32_t k, uint32_t version, char buf[32])
-{
-	return (size_t)snprintf(buf, 32, "%05u.%u", k, version);
 }
 
 /* --- children ------------------------------------------------------------------------------------- */
@@ -161,7 +128,7 @@ static void restore(void)
 {
 	memcpy(hooks_base, image, image_bytes);
 	world_reset(RESCUER);
-	corruptions = 0;
+	world_corruptions();
 }
 
 static void check(const struct operation *o, uint64_t at, uint64_t of)
@@ -291,6 +258,7 @@ int main(int argc, char **argv)
 		{ "part", required_argument, NULL, 'p' },
 		{ "report", required_argument, NULL, 'r' },
 		{ "stride", required_argument, NULL, 't' },
+		{ "list", no_argument, NULL, 'l' },
 		{ NULL, 0, NULL, 0 },
 	};
 	const char *suite = NULL, *report = NULL;
@@ -312,6 +280,10 @@ int main(int argc, char **argv)
 		case 't':
 			stride = strtoull(optarg, NULL, 10);
 			break;
+		case 'l':
+			for (unsigned int i = 0; i < noperations; i++)
+				puts(operations[i].name);
+			return 0;
 		default:
 			return 2;
 		}

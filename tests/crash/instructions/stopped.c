@@ -5,9 +5,10 @@
  * For each instruction of a read a child attaches, is stepped so far by ptrace, and stands still. The parent
  * replaces, deletes and inserts the keys it reads and others, makes the index larger, hands out again what
  * may be handed out, and fills whatever is free with poison. Then the child goes on. Its result is what each
- * key held before the stop, holds after it, or held when the index it stands in was replaced, byte for byte. Anything else is memory that a grace period should have kept.
+ * key held before the stop, holds after it, or held when the index it stands in was replaced, byte for
+ * byte. Anything else is memory that a grace period should have kept.
  *
- *   stopped_readers [--report FILE] [--mutant NAME]
+ *   stopped_readers [--only READING] [--report FILE] [--mutant NAME]
  *
  * --mutant: a seeded bug is in; the suite must notice it, and is reported under that name.
  */
@@ -491,9 +492,10 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "report", required_argument, NULL, 'r' },
 		{ "mutant", required_argument, NULL, 'm' },
+		{ "only", required_argument, NULL, 'o' },
 		{ NULL, 0, NULL, 0 },
 	};
-	const char *report = NULL, *mutant = NULL;
+	const char *report = NULL, *mutant = NULL, *only = NULL;
 	double start = now_s();
 	int c;
 
@@ -502,6 +504,8 @@ int main(int argc, char **argv)
 			report = optarg;
 		else if (c == 'm')
 			mutant = optarg;
+		else if (c == 'o')
+			only = optarg;
 		else
 			return 2;
 	}
@@ -512,6 +516,8 @@ int main(int argc, char **argv)
 		return 2;
 	for (size_t i = 0; i < sizeof(readings) / sizeof(readings[0]); i++) {
 		reading = &readings[i];
+		if (only && strcmp(only, reading->name) != 0)
+			continue;
 		read_all(mutant != NULL);
 		if (mutant && total.violations)
 			break;

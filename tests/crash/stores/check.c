@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "hooks.h"
+#include "spans.h"
 
 static char wrong[512];
 
@@ -191,52 +192,29 @@ static const char *check_slots(struct fnd_segment *seg)
 	return processes == living && threads == living ? NULL : WRONG("%u living, %u process slots, %u thread slots", living, processes, threads);
 }
 
-static bool index_accounted(struct fnd_segment *seg, uint64_t use, uint64_t off)
-{
-	struct fnd_table t;
-	uint64_t at;
+static uint64_t leaked_off;
 
-	if (fnd_table_bind(seg, fnd_span_table(use), &t) || fnd_span_shard(use) >= t.shards)
-		return false;
-	if ((t.index[fnd_span_shard(use)] & ~63ULL) == off)
-		return true;
-	at = t.shard[fnd_span_shard(use)].old_index;
-	for (int i = 0; at && at != off && i < 64; i++)
-		at = ((struct fnd_shm_span *)(seg->base + at))->next;
-	return at == off;
+static void span_is_leaked(struct fnd_segment *seg, uint64_t off)
+{
+	(void)seg;
+	leaked_off = off;
 }
 
-static bool span_accounted(struct fnd_segment *seg, uint64_t use, uint64_t off)
-{
-	struct fnd_shm_table *d = &seg->table[fnd_span_table(use) % FND_TABLES];
-
-	if (fnd_span_table(use) >= FND_TABLES || d->state != FND_TABLE_READY)
-		return false;
-	if (fnd_span_kind(use) == FND_SPAN_ROOT)
-		return d->root_off == off;
-	if (fnd_span_kind(use) == FND_SPAN_INDEX)
-		return index_accounted(seg, use, off);
-	for (uint32_t i = 0; i < d->regions && i < FND_REGIONS; i++)
-		if (d->region_off[i] == off)
-			return true;
-	return false;
-}
-
-/* Every span is free, or somebody's root, region or index. */
 static const char *check_spans(struct fnd_segment *seg)
 {
-	uint64_t off = 0;
 	int err;
+	uint64_t use;
 
-	while ((err = fnd_span_next(seg, &off)) == 0) {
-		uint64_t use = ((struct fnd_shm_span *)(seg->base + off))->use;
-
-		if (use != FND_SPAN_FREE && !span_accounted(seg, use, off))
-			return WRONG("the span at %llu (kind %u, table %u, shard %u) is leaked",
-				     (unsigned long long)off, fnd_span_kind(use), fnd_span_table(use),
-				     fnd_span_shard(use));
-	}
-	return err == -ENOENT ? NULL : WRONG("walk of the spans: %s", fnd_strerror(err));
+	leaked_off = 0;
+	err = spans_check(seg, span_is_leaked);
+	if (err)
+		return WRONG("walk of the spans: %s", fnd_strerror(err));
+	if (!leaked_off)
+		return NULL;
+	use = ((struct fnd_shm_span *)(seg->base + leaked_off))->use;
+	return WRONG("the span at %llu (kind %u, table %u, shard %u) is leaked",
+		     (unsigned long long)leaked_off, fnd_span_kind(use), fnd_span_table(use),
+		     fnd_span_shard(use));
 }
 
 /* --- the steps of a trial ------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
  *
  *   stores [--suite NAME] [--part I/N] [--goal STATES] [--seed S] [--report FILE] [--mutant NAME]
  *          [--stopped]
+ *   stores --list
  *
  * --stopped: nobody dies. The victim stands still at each of its stores, and others go about their work.
  * --mutant: a seeded bug is in; the suite must notice it, and is reported under that name.
@@ -25,7 +26,7 @@
 #include "stopped.h"
 
 #define VIOLATIONS_SHOWN 3
-#define IMAGE_EVERY 256
+#define COSTLY 5 /* a state takes so many times as long: fewer are wanted */
 
 static const struct operation *op;
 static const struct state *from;
@@ -79,17 +80,39 @@ static const char *logged(const char *(*step)(const struct trial *t), const stru
 	return err;
 }
 
+static const char *arrive(const struct trial *t)
+{
+	static char text[300];
+	int err = world_arrive(t->rescuer);
+
+	if (!err)
+		return NULL;
+	snprintf(text, sizeof(text), "attaching: %s [%s]", fnd_strerror(err), fnd_error_detail());
+	return text;
+}
+
+static const char *depart(const struct trial *t)
+{
+	world_depart(t->rescuer);
+	return NULL;
+}
+
 /* Repairs and checks the state that is in place. The log ends after the repair's stores, from *ret_from. */
 static void trial_run(const struct trial *t, size_t *ret_from)
 {
 	size_t before = hooks_mark(), after;
-	const char *err;
+	const char *err = NULL;
 
 	total.count++;
-	world_reset(t->rescuer);
+	if (!op->abandoned)
+		world_reset(t->rescuer);
 	world_act(t->rescuer);
-	err = logged(check_readers, t);
-	hooks_undo(before);
+	if (op->abandoned)
+		err = logged(arrive, t);
+	after = hooks_mark();
+	if (!err)
+		err = logged(check_readers, t);
+	hooks_undo(after);
 	*ret_from = before;
 	if (!err)
 		err = logged(recover, t);
@@ -98,6 +121,10 @@ static void trial_run(const struct trial *t, size_t *ret_from)
 		err = logged(check_all, t);
 	if (!err && t->thorough)
 		err = logged(check_new_work, t);
+	if (!err && op->check)
+		err = logged(op->check, t);
+	if (op->abandoned)
+		logged(depart, t);
 	hooks_undo(after);
 	world_act(FOUNDER);
 	if (err)
@@ -109,13 +136,14 @@ static void die_in_repair(size_t mark, size_t n)
 {
 	struct store *repair = malloc((n + 1) * sizeof(*repair));
 	unsigned int turn = (unsigned int)world_draw();
-	struct trial t = { .rescuer = SECOND };
+	enum who first = op->abandoned ? COMER : RESCUER;
+	struct trial t = { .rescuer = op->abandoned ? COMER_2 : SECOND };
 	size_t from2;
 
 	for (size_t i = 0; i < n; i++)
 		repair[i] = *hooks_entry(mark + i);
 	hooks_forget(mark);
-	world_die(RESCUER);
+	world_die(first);
 	for (size_t i = n; i-- > 0;) {
 		store_revert(&repair[i]);
 		if (!repair[i].begins || i == 0) /* before its first store nothing has happened yet */
@@ -127,13 +155,13 @@ static void die_in_repair(size_t mark, size_t n)
 		hooks_undo(from2);
 	}
 	rescuer_at = (struct place){ 0 };
-	w.actor[RESCUER].dead = false;
+	w.actor[first].dead = false;
 	free(repair);
 }
 
 static void state_explore(bool deep)
 {
-	struct trial t = { .rescuer = RESCUER, .thorough = true };
+	struct trial t = { .rescuer = op->abandoned ? COMER : RESCUER, .thorough = true };
 	unsigned int last = (unsigned int)(world_draw() % 3);
 	size_t mark;
 
@@ -224,8 +252,8 @@ static void tidy(void)
 	hooks_undo(mark);
 }
 
-/* Runs the operation and takes it back. Returns its stores. */
-static struct store *stores_of_run(size_t *ret_n)
+/* Runs the operation and takes it back. Returns its stores; *ret_gone: the name was removed before that one. */
+static struct store *stores_of_run(size_t *ret_n, size_t *ret_gone)
 {
 	size_t mark = hooks_mark(), n;
 	struct store *s;
@@ -236,6 +264,7 @@ static struct store *stores_of_run(size_t *ret_n)
 	hooks_mode = HOOKS_OFF;
 	world_act(FOUNDER);
 	n = hooks_mark() - mark;
+	*ret_gone = world_unlinked == SIZE_MAX ? SIZE_MAX : world_unlinked - mark;
 	s = malloc((n + 1) * sizeof(*s));
 	for (size_t i = 0; i < n; i++)
 		s[i] = *hooks_entry(mark + i);
@@ -248,10 +277,16 @@ static struct store *stores_of_run(size_t *ret_n)
 	return s;
 }
 
+static void name_goes(void)
+{
+	world_name(false);
+	w.name_gone = true;
+}
+
 static void explore(uint64_t seed, bool deep)
 {
 	struct store *s;
-	size_t n;
+	size_t n, gone;
 
 	prepare(seed);
 	for (enum who i = READER; i <= SECOND; i++)
@@ -262,12 +297,14 @@ static void explore(uint64_t seed, bool deep)
 		stopped_before();
 	held_take();
 	image_take();
-	s = stores_of_run(&n);
+	s = stores_of_run(&n, &gone);
 	image_check("a store of the operation was not seen");
 	if (!stopped)
 		world_die(VICTIM);
 	w.actor[VICTIM].here = w.actor[VICTIM].here && !op->tidy;
 	for (size_t i = 0; i <= n; i++) {
+		if (i == gone)
+			name_goes();
 		if (i == n || s[i].begins) {
 			victim_at = (struct place){ i, n, i < n ? s[i].where : NULL };
 			if (stopped)
@@ -280,6 +317,8 @@ static void explore(uint64_t seed, bool deep)
 	}
 	while (n-- > 0)
 		store_revert(&s[n]);
+	if (w.name_gone)
+		world_name(true);
 	image_check("a store of a repair was not seen");
 	free(s);
 	free(image);
@@ -330,6 +369,8 @@ static void suite_run(uint64_t goal, uint64_t seed)
 {
 	double start = now_s();
 
+	if (op->costly)
+		goal /= COSTLY;
 	total = (struct suite_result){ .goal = goal, .seed = seed };
 	for (uint64_t round = 0; round == 0 || (total.count < goal && total.violations == 0); round++)
 		suite_round(seed + round * 1000, round == 0);
@@ -345,17 +386,13 @@ static void report_mutant(const char *name, const char *report)
 	report_suite(&r, report);
 }
 
-/* An operation from all its states; one on a table from one with several shards, too. */
+/* Where nobody is left, nobody is there to go on. */
 static void stopped_round(uint64_t seed)
 {
-	for (unsigned int k = 0; k < op->nstates; k++) {
+	for (unsigned int k = 0; k < op->nstates && !op->abandoned; k++) {
 		from = &op->states[k];
 		explore(seed + k, false);
 	}
-	if (op->states != table_states || op->shape)
-		return;
-	from = &stopped_state;
-	explore(seed, false);
 }
 
 /* One suite for all operations. True: it held, or the seeded bug was noticed. */
@@ -363,9 +400,12 @@ static bool stopped_suite(const char *suite, uint64_t goal, uint64_t seed, const
 			  const char *report)
 {
 	double start = now_s();
+	uint64_t before = 0;
 
 	total = (struct suite_result){ .suite = "stopped-writers", .goal = goal ? goal : 1, .seed = seed };
-	for (uint64_t round = 0; round == 0 || (total.count < goal && total.violations == 0); round++) {
+	for (uint64_t round = 0; round == 0 || (total.count < goal && total.violations == 0 && before < total.count);
+	     round++) {
+		before = total.count;
 		for (unsigned int i = 0; i < noperations; i++) {
 			op = &operations[i];
 			if (!suite || strcmp(suite, op->name) == 0)
@@ -409,6 +449,7 @@ int main(int argc, char **argv)
 		{ "report", required_argument, NULL, 'r' },
 		{ "mutant", required_argument, NULL, 'm' },
 		{ "stopped", no_argument, NULL, 'S' },
+		{ "list", no_argument, NULL, 'l' },
 		{ NULL, 0, NULL, 0 },
 	};
 	const char *suite = NULL, *report = NULL, *mutant = NULL;
@@ -439,6 +480,10 @@ int main(int argc, char **argv)
 		case 'S':
 			stopped = true;
 			break;
+		case 'l':
+			for (unsigned int i = 0; i < noperations; i++)
+				puts(operations[i].name);
+			return 0;
 		default:
 			return 2;
 		}

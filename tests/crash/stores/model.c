@@ -102,33 +102,38 @@ static void hold_list(uint64_t off)
 		off = (uint64_t)r->next << 3;
 }
 
-/* Records that can be reached now, and indexes that could be. Once when the section opens, once more later. */
-void held_take(void)
+static void hold_shard(uint32_t shard)
 {
+	struct fnd_shm_shard *sh = &w.table->shard[shard];
 	struct fnd_index ix;
 
-	if (!w.reader_open || !w.table)
-		return;
-	if (fnd_index_open(w.table, 0, w.table->index[0], &ix))
+	if (fnd_index_open(w.table, shard, w.table->index[shard], &ix))
 		return;
 	for (uint64_t i = 0; i < (1ULL << ix.log2) + ix.overflow; i++)
 		for (unsigned int k = 0; k < FND_BUCKET_SLOTS; k++)
 			hold_record(ix.bucket[i].slot[k] & FND_OFF_MASK);
 	/* What is retired and cannot be old enough to be handed out before the section ends. */
-	hold_list(w.table->shard[0].open_head);
+	hold_list(sh->open_head);
 	for (unsigned int i = 0; i < FND_BATCHES; i++) {
-		const struct fnd_shm_batch *b = &w.table->shard[0].batch[i];
+		const struct fnd_shm_batch *b = &sh->batch[i];
 
 		if (b->head && b->stamp >= w.actor[READER].th->slot->epoch >> 16)
 			hold_list(b->head);
 	}
-	for (uint64_t off = w.table->shard[0].old_index; off;) {
+	for (uint64_t off = sh->old_index; off;) {
 		struct fnd_shm_span *span = (struct fnd_shm_span *)(hooks_base + off);
 
 		for (uint32_t at = sizeof(*span); at + 64 <= span->bytes; at += 64)
 			hold(off + at, 64);
 		off = span->next;
 	}
+}
+
+/* Records that can be reached now, and indexes that could be. Once when the section opens, once more later. */
+void held_take(void)
+{
+	for (uint32_t i = 0; w.reader_open && w.table && i < w.table->shards; i++)
+		hold_shard(i);
 }
 
 uint32_t held_broken(void)

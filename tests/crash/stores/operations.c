@@ -86,8 +86,13 @@ static int run_modify(void)
 	return fnd_table_modify(w.victims, key, key_bytes, decide, NULL);
 }
 
+/* An index of several shards is too large to fill. */
 static void about_growth(void)
 {
+	if (w.table->shards > 1) {
+		about_new();
+		return;
+	}
 	until(index_grows);
 	about(w.key);
 }
@@ -270,8 +275,15 @@ static void dedup_done(void)
 	fnd_dedup_close(w.dedup);
 }
 
-#define TABLE .states = table_states, .nstates = 12
-#define SLOTS .states = slot_states, .nstates = 8
+/* Where an operation starts from. */
+#define TABLE .states = table_states, .nstates = TABLE_STATES
+#define SLOTS .states = slot_states, .nstates = SLOT_STATES
+#define NAMES .states = registry_states, .nstates = REGISTRY_STATES, .tidy = registry_done
+#define CLAIMS .states = dedup_states, .nstates = DEDUP_STATES, .tidy = dedup_done
+/* Who acts is no participant yet; nobody at all is. */
+#define OUTSIDE SLOTS, .outside = true
+#define ABANDONED OUTSIDE, .abandoned = true, .costly = true, .tidy = arrived, .check = check_home
+#define DESTROYS OUTSIDE, .costly = true, .prepare = world_hide, .check = check_name
 
 const struct operation operations[] = {
 	{ "insert", TABLE, .prepare = about_new, .run = run_insert },
@@ -287,20 +299,22 @@ const struct operation operations[] = {
 	{ "epoch-advance", SLOTS, .run = run_epoch },
 	{ "lock-unlock", SLOTS, .run = run_lock },
 	{ "read-section", SLOTS, .prepare = about_either, .run = run_read },
+	{ "stall-note", SLOTS, .prepare = stands_still, .run = run_stall, .check = check_stall },
 	{ "table-create", TABLE, .run = run_make },
-	{ "slot-claim", SLOTS, .outside = true, .prepare = handle_only, .run = run_claim },
+	{ "slot-claim", OUTSIDE, .prepare = handle_only, .run = run_claim },
 	{ "slot-release", SLOTS, .run = run_leave, .tidy = th_gone },
 	{ "reap", SLOTS, .run = run_reap },
-	{ "attach", SLOTS, .outside = true, .prepare = world_hide, .run = run_attach, .tidy = attached },
+	{ "attach", OUTSIDE, .prepare = world_hide, .run = run_attach, .tidy = attached },
 	{ "detach", SLOTS, .run = run_detach, .tidy = detached },
-	{ "registry-register", .states = registry_states, .nstates = 5, .run = run_register,
-	  .tidy = registry_done },
-	{ "registry-unregister", .states = registry_states, .nstates = 5, .run = run_unregister,
-	  .tidy = registry_done },
-	{ "registry-update", .states = registry_states, .nstates = 5, .run = run_update,
-	  .tidy = registry_done },
-	{ "registry-reap", .states = registry_states, .nstates = 5, .run = run_registry_reap,
-	  .tidy = registry_done },
-	{ "dedup-claim", .states = dedup_states, .nstates = 6, .run = run_dedup, .tidy = dedup_done },
+	{ "attach-abandoned", ABANDONED, .prepare = nobody_left, .run = run_arrive },
+	{ "takeover-boot", ABANDONED, .prepare = other_boot, .run = run_arrive },
+	{ "takeover-pidns", ABANDONED, .prepare = other_pidns, .run = run_arrive },
+	{ "destroy", DESTROYS, .run = run_destroy_forced },
+	{ "destroy-refused", DESTROYS, .run = run_destroy },
+	{ "registry-register", NAMES, .run = run_register },
+	{ "registry-unregister", NAMES, .run = run_unregister },
+	{ "registry-update", NAMES, .run = run_update },
+	{ "registry-reap", NAMES, .run = run_registry_reap },
+	{ "dedup-claim", CLAIMS, .run = run_dedup },
 };
 const unsigned int noperations = sizeof(operations) / sizeof(operations[0]);

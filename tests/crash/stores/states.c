@@ -56,9 +56,18 @@ void reader_opens(void)
 static uint64_t growths_seen;
 static uint32_t regions_seen;
 
+static uint64_t growths(void)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < w.table->shards; i++)
+		n += w.table->shard[i].growths;
+	return n;
+}
+
 bool index_grows(void)
 {
-	return w.table->shard[0].growths != growths_seen;
+	return growths() != growths_seen;
 }
 
 bool region_grows(void)
@@ -75,7 +84,7 @@ void until(bool (*happens)(void))
 		bool now;
 		int err;
 
-		growths_seen = w.table->shard[0].growths;
+		growths_seen = growths();
 		regions_seen = w.table->desc->regions;
 		world_keep(FOUNDER);
 		hooks_mode = HOOKS_LOG;
@@ -303,7 +312,46 @@ static void history(void)
 		somebody_dies(DEAD_1);
 }
 
-const struct state table_states[] = {
+static void several_shards(struct shape *s)
+{
+	s->table.capacity = 1024;
+}
+
+static void in_shards(void)
+{
+	for (uint32_t k = 0; k < 24; k++)
+		put(k, 0);
+	for (uint32_t k = 0; k < 4; k++)
+		put(k, 1);
+	if (world_draw() % 2)
+		reader_opens();
+	for (uint32_t i = 0; i < world_draw() % 8; i++)
+		put((uint32_t)(world_draw() % 24), i);
+	if (world_draw() % 3 == 0)
+		somebody_dies(DEAD_1);
+}
+
+/* A hot key under a slow reader has made its shard need many extents, and they have come back empty. */
+static void emptied(void)
+{
+	for (uint32_t k = 0; k < 6; k++)
+		put(k, 0);
+	w.nheld = 0;
+	world_act(READER);
+	must(fnd_read_begin(w.actor[READER].seg), "read section");
+	world_act(FOUNDER);
+	for (uint32_t i = 0; i < 150 + world_draw() % 150; i++)
+		put(i % 2, i);
+	world_act(READER);
+	must(fnd_read_end(w.actor[READER].seg), "read section");
+	world_act(FOUNDER);
+	for (int i = 0; i < 4; i++)
+		must(fnd_table_quiesce(w.table), "quiesce");
+	if (world_draw() % 2)
+		reader_opens();
+}
+
+const struct state table_states[TABLE_STATES] = {
 	{ "empty", NULL, NULL },
 	{ "typical", NULL, some },
 	{ "nearly-full", fixed, nearly_full },
@@ -316,8 +364,9 @@ const struct state table_states[] = {
 	{ "lock-of-the-dead", NULL, lock_of_the_dead },
 	{ "unbacked", unbacked, some },
 	{ "history", NULL, history },
+	{ "several-shards", several_shards, in_shards },
+	{ "emptied", NULL, emptied },
 };
-const unsigned int ntable_states = sizeof(table_states) / sizeof(table_states[0]);
 
 /* --- slots ---------------------------------------------------------------------------------------- */
 
@@ -373,7 +422,7 @@ static void half_done(void)
 		world_die(i);
 }
 
-const struct state slot_states[] = {
+const struct state slot_states[SLOT_STATES] = {
 	{ "empty", NULL, NULL },
 	{ "typical", NULL, some },
 	{ "dead-reader", NULL, dead_in_section },
@@ -383,4 +432,3 @@ const struct state slot_states[] = {
 	{ "half-done", NULL, half_done },
 	{ "mid-growth", NULL, mid_growth },
 };
-const unsigned int nslot_states = sizeof(slot_states) / sizeof(slot_states[0]);

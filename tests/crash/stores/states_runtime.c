@@ -74,14 +74,13 @@ static void names_taken(void)
 	registry_by(VICTIM, "agent");
 }
 
-const struct state registry_states[] = {
+const struct state registry_states[REGISTRY_STATES] = {
 	{ "empty", NULL, names_none },
 	{ "typical", NULL, names_some },
 	{ "dead-owner", NULL, names_of_dead },
 	{ "growing", NULL, names_many },
 	{ "registered", NULL, names_taken },
 };
-const unsigned int nregistry_states = sizeof(registry_states) / sizeof(registry_states[0]);
 
 /* --- deduplication -------------------------------------------------------------------------------- */
 
@@ -132,7 +131,7 @@ static void claims_full_expired(void)
 	world_time_pass(2000000000);
 }
 
-const struct state dedup_states[] = {
+const struct state dedup_states[DEDUP_STATES] = {
 	{ "empty", NULL, claims_none },
 	{ "typical", NULL, claims_some },
 	{ "seen", NULL, claims_seen },
@@ -140,4 +139,3 @@ const struct state dedup_states[] = {
 	{ "full", NULL, claims_full },
 	{ "full-expired", NULL, claims_full_expired },
 };
-const unsigned int ndedup_states = sizeof(dedup_states) / sizeof(dedup_states[0]);

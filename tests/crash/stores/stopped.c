@@ -48,21 +48,6 @@ static void must(int err, const char *what)
 
 /* --- the bystander -------------------------------------------------------------------------------- */
 
-static void several_shards(struct shape *s)
-{
-	s->table.capacity = 1024;
-}
-
-static void two_dozen(void)
-{
-	for (uint32_t k = 0; k < 24; k++)
-		put(k, 0);
-	for (uint32_t k = 0; k < 4; k++)
-		put(k, 1);
-}
-
-const struct state stopped_state = { "several-shards", several_shards, two_dozen };
-
 static int put_in(struct fnd_table *t, uint32_t k, uint32_t version)
 {
 	char key[16], value[32];

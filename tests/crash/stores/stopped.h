@@ -5,9 +5,6 @@
 
 #include "stores.h"
 
-/* One more state for operations on a table: several shards. */
-extern const struct state stopped_state;
-
 /* Writers that were refused because the one who stands still holds what they need. */
 extern uint64_t stopped_refused;
 

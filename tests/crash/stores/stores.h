@@ -15,23 +15,28 @@ struct state {
 	void (*prepare)(void);
 };
 
-/* What a victim is killed in. A new one is a line in operations[]. */
+/* What a victim is killed in. A new one is a line in operations[], and the function it runs. */
 struct operation {
 	const char *name; /* the suite is stores-<name> */
 	const struct state *states;
 	unsigned int nstates;
-	bool outside; /* the victim has no slots yet */
+	bool outside;   /* the victim has no slots yet */
+	bool abandoned; /* … and everybody else is dead: who rescues has to attach before */
+	bool costly;    /* its states are, as each has somebody open and map the file */
 	void (*shape)(struct shape *s);
 	void (*prepare)(void); /* after the state: the last step before the operation */
 	int (*run)(void);
 	void (*tidy)(void); /* the victim's private memory, once the stores are known */
+	/* by the one who repaired: what must hold beside what always must; NULL, or what is wrong */
+	const char *(*check)(const struct trial *t);
 };
 
 extern const struct operation operations[];
 extern const unsigned int noperations;
 
-extern const struct state table_states[], slot_states[], registry_states[], dedup_states[];
-extern const unsigned int ntable_states, nslot_states, nregistry_states, ndedup_states;
+enum { TABLE_STATES = 14, SLOT_STATES = 8, REGISTRY_STATES = 5, DEDUP_STATES = 6 };
+extern const struct state table_states[TABLE_STATES], slot_states[SLOT_STATES],
+	registry_states[REGISTRY_STATES], dedup_states[DEDUP_STATES];
 
 /* For operations: inserts into the main table until one would make @happens true; that one is w.key. */
 void until(bool (*happens)(void));
@@ -40,5 +45,19 @@ bool region_grows(void);
 void put(uint32_t k, uint32_t version);
 void take_out(uint32_t k);
 void reader_opens(void);
+
+/* The segment as a whole: who comes to it, who destroys it, what is noted about a reader that stands still. */
+void nobody_left(void);
+void other_boot(void);
+void other_pidns(void);
+void stands_still(void);
+int run_arrive(void);
+void arrived(void);
+int run_destroy(void);
+int run_destroy_forced(void);
+int run_stall(void);
+const char *check_home(const struct trial *t);
+const char *check_name(const struct trial *t);
+const char *check_stall(const struct trial *t);
 
 #endif

@@ -22,7 +22,7 @@ struct world w;
 static enum who acting;
 static uint64_t clock_ns;
 static uint64_t random_state;
-static unsigned int corruptions;
+size_t world_unlinked = SIZE_MAX;
 
 /* Leaves no name behind, however the program ends. */
 static void clean_up(void)
@@ -82,8 +82,10 @@ void *__real_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off);
 void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off);
 int __real_munmap(void *at, size_t n);
 int __wrap_munmap(void *at, size_t n);
-int __real_fnd_error_set(int err, const char *fmt, ...);
-int __wrap_fnd_error_set(int err, const char *fmt, ...);
+bool __wrap_fnd_lease_take(int fd);
+void __wrap_fnd_lease_drop(int fd);
+int __real_unlink(const char *path);
+int __wrap_unlink(const char *path);
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ts)
 {
@@ -104,6 +106,11 @@ int __wrap_nanosleep(const struct timespec *ts, struct timespec *rest)
 void world_time_pass(uint64_t ns)
 {
 	clock_ns += ns;
+}
+
+uint64_t world_time(void)
+{
+	return clock_ns;
 }
 
 ssize_t __wrap_getrandom(void *buf, size_t n, unsigned int flags)
@@ -150,6 +157,8 @@ void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
 {
 	void *p;
 
+	if (prot == PROT_NONE)
+		return MAP_FAILED; /* room for a place of its choice: there is one place */
 	if (!(flags & MAP_SHARED))
 		return __real_mmap(at, n, prot, flags, fd, off);
 	if (hooks_base)
@@ -167,24 +176,34 @@ int __wrap_munmap(void *at, size_t n)
 	return at == hooks_base ? 0 : __real_munmap(at, n);
 }
 
-int __wrap_fnd_error_set(int err, const char *fmt, ...)
+/* Whether nobody has the file open: the harness says who lives, and asks only when that is nobody. */
+bool __wrap_fnd_lease_take(int fd)
 {
-	char text[200];
-	va_list ap;
-
-	corruptions += err == FND_E_CORRUPT || err == -FND_E_CORRUPT;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	return __real_fnd_error_set(err, "%s", text);
+	(void)fd;
+	return true;
 }
 
-unsigned int world_corruptions(void)
+void __wrap_fnd_lease_drop(int fd)
 {
-	unsigned int n = corruptions;
+	(void)fd;
+}
 
-	corruptions = 0;
-	return n;
+int __wrap_unlink(const char *path)
+{
+	if (hooks_mode == HOOKS_OFF)
+		return __real_unlink(path);
+	world_unlinked = hooks_mark();
+	return 0;
+}
+
+void world_name(bool there)
+{
+	char path[128], aside[140];
+
+	snprintf(path, sizeof(path), "/dev/shm/foundation.%u.%s", (unsigned int)geteuid(), w.name);
+	snprintf(aside, sizeof(aside), "%s.gone", path);
+	if (rename(there ? aside : path, there ? path : aside) != 0)
+		must(-errno, "the segment's name");
 }
 
 /* --- evidence: the harness knows ------------------------------------------------------------------ */
@@ -204,16 +223,20 @@ int fnd_identity_self(struct fnd_identity *ret_id)
 	return 0;
 }
 
+/* By its pid alone: in another place a stranger has it. */
 enum fnd_evidence fnd_evidence_claiming(uint32_t pid)
 {
-	return world_pid_dead(pid) ? FND_PROVEN_DEAD : FND_ALIVE_OR_UNKNOWN;
+	bool strangers = w.strangers && pid >= PID_BASE && pid != world_pid(VICTIM) &&
+			 pid != world_pid(COMER) && pid != world_pid(COMER_2);
+
+	return world_pid_dead(pid) && !strangers ? FND_PROVEN_DEAD : FND_ALIVE_OR_UNKNOWN;
 }
 
 enum fnd_evidence fnd_evidence_process(const struct fnd_identity *id, uint64_t dev, uint64_t ino,
 				       unsigned flags)
 {
 	(void)dev, (void)ino, (void)flags;
-	return fnd_evidence_claiming(id->pid);
+	return world_pid_dead(id->pid) ? FND_PROVEN_DEAD : FND_ALIVE_OR_UNKNOWN;
 }
 
 enum fnd_evidence fnd_evidence_thread(const struct fnd_identity *id, uint32_t tid, uint64_t dev,
@@ -221,6 +244,16 @@ enum fnd_evidence fnd_evidence_thread(const struct fnd_identity *id, uint32_t ti
 {
 	(void)tid;
 	return fnd_evidence_process(id, dev, ino, flags);
+}
+
+/* Killed by signal 9, and its zombie is there. */
+int fnd_evidence_status(uint32_t pid, uint64_t start_time, int *ret_status)
+{
+	(void)start_time;
+	if (!world_pid_dead(pid))
+		return 0;
+	*ret_status = 9;
+	return 1;
 }
 
 int fnd_evidence_rule(void)
@@ -238,7 +271,7 @@ void fnd_evidence_force_old_rule(int on)
 void world_act(enum who who)
 {
 	acting = who;
-	fnd_threads = w.actor[who].th;
+	fnd_reader_self = w.actor[who].th ? &w.actor[who].th->reader : NULL;
 }
 
 /* A handle of the actor's own on the founder's mapping. */
@@ -276,6 +309,28 @@ void world_join(enum who who, bool thread)
 	}
 	world_keep(who);
 	world_act(FOUNDER);
+}
+
+int world_arrive(enum who who)
+{
+	struct actor *a = &w.actor[who];
+	int err = fnd_segment_attach(w.name, NULL, &a->seg);
+
+	if (err)
+		return err;
+	a->here = true;
+	return fnd_thread_enter(a->seg, &a->th);
+}
+
+void world_depart(enum who who)
+{
+	struct actor *a = &w.actor[who];
+
+	if (a->here)
+		fnd_segment_detach(a->seg);
+	a->seg = NULL;
+	a->th = NULL;
+	a->here = false;
 }
 
 void world_die(enum who who)
@@ -321,6 +376,7 @@ void world_make(uint64_t seed, const struct shape *shape)
 		signal(SIGTERM, on_term);
 	}
 	memset(&w, 0, sizeof(w));
+	world_unlinked = SIZE_MAX;
 	w.seed = w.random = random_state = seed;
 	w.shape = *shape;
 	clock_ns = CLOCK_START;
@@ -374,7 +430,7 @@ void world_end(void)
 		handle_free(i);
 	world_act(FOUNDER);
 	w.actor[FOUNDER].seg->fork_mark->mine = 1;
-	fnd_threads->next = NULL;
+	fnd_thread_first()->next = NULL;
 	must(fnd_segment_detach(w.actor[FOUNDER].seg), "detach");
 	__real_munmap(base, bytes);
 	hooks_base = NULL;
@@ -382,14 +438,4 @@ void world_end(void)
 	__real_munmap(hooks_base, hooks_bytes);
 	hooks_base = NULL;
 	hooks_bytes = 0;
-}
-
-size_t key_of(uint32_t k, char buf[16])
-{
-	return (size_t)snprintf(buf, 16, "k%07u", k);
-}
-
-size_t value_of(uint32_t k, uint32_t version, char buf[32])
-{
-	return (size_t)snprintf(buf, 32, "%05u.%u", k, version); /* of differing lengths */
 }

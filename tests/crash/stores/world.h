@@ -21,6 +21,8 @@ enum who {
 	RESCUER, /* repairs after the victim's death … */
 	SECOND,  /* … and after the rescuer's */
 	VICTIM,
+	COMER,   /* who comes when nobody is left, or to see who may … */
+	COMER_2, /* … and after him */
 	DEAD_1, /* died before it all began; up to DEAD_MAX of them */
 	DEAD_MAX = 6,
 	WHO_MAX = DEAD_1 + DEAD_MAX
@@ -62,6 +64,8 @@ struct world {
 	uint32_t nlive;
 	uint32_t key; /* what the operation is about */
 	bool reader_open;
+	bool name_gone; /* in the state that is in place */
+	bool strangers; /* pids in the segment are of somebody else here, who lives */
 	struct held held[HELD_MAX];
 	uint32_t nheld;
 	char dead_name[32]; /* a name in the registry that a dead one owned */
@@ -85,6 +89,16 @@ void world_reset(enum who who); /* … and bring it back */
 /* Nobody's handle may be shared by an attach of the victim. */
 void world_hide(void);
 void world_time_pass(uint64_t ns);
+uint64_t world_time(void);
+/* Attaches by name, as a process of its own would; gives it all up. 0, or the result of the call refused. */
+int world_arrive(enum who who);
+void world_depart(enum who who);
+/*
+ * unlink() of the name is only noted while stores are: hooks_mark() then, SIZE_MAX when there was none.
+ * world_name() makes the file come and go in its place.
+ */
+extern size_t world_unlinked;
+void world_name(bool there);
 uint32_t world_pid(enum who who);
 bool world_pid_dead(uint32_t pid);
 
