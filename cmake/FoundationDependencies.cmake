@@ -11,7 +11,7 @@ pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)
 pkg_check_modules(MSGPACK REQUIRED IMPORTED_TARGET msgpack)
 
 # The private backends and the bench. Linked only where used, never seen by a public header.
-pkg_check_modules(URCU REQUIRED IMPORTED_TARGET liburcu-memb liburcu-cds)
+pkg_check_modules(URCU REQUIRED IMPORTED_TARGET liburcu-memb liburcu-qsbr liburcu-cds)
 
 # The tools.
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)

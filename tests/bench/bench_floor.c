@@ -6,7 +6,7 @@
  * probing, at most half full; a replace overwrites the value where it is. Each worker has a table of its
  * own: two workers share nothing. Two layouts:
  *  floor        hash, key and value lie in the slot: one miss a lookup, records can never move;
- *  floor_apart  slots name records that lie apart: two dependent misses, as in every table whose records
+ *  floor-apart  slots name records that lie apart: two dependent misses, as in every table whose records
  *               stay where they are while the index grows.
  */
 #include <errno.h>
@@ -33,8 +33,8 @@ struct index_slot {
 };
 
 struct floor_table {
-	struct record *records;	   /* floor: the slots; floor_apart: in order of insertion */
-	struct index_slot *index;  /* floor_apart only */
+	struct record *records;	   /* floor: the slots; floor-apart: in order of insertion */
+	struct index_slot *index;  /* floor-apart only */
 	uint64_t mask;
 	volatile uint64_t section; /* what a read section would store to */
 };
@@ -96,6 +96,14 @@ static struct record *place_apart(struct floor_table *t, uint64_t i, uint64_t ha
 	return &t->records[i];
 }
 
+static void write_record(struct record *r, const struct bench_key *key, uint64_t hash,
+			 uint64_t generation)
+{
+	r->hash = hash;
+	r->key = *key;
+	bench_value_of(key, generation, &r->value);
+}
+
 static int floor_create(const struct bench_data *data, void **ret_table)
 {
 	*ret_table = (void *)data;
@@ -116,15 +124,22 @@ static void floor_leave(void *self)
 	free(t);
 }
 
+static uint64_t slots_of(uint64_t entries)
+{
+	uint64_t slots = 16;
+
+	while (slots < 2 * entries)
+		slots *= 2;
+	return slots;
+}
+
 static int build(const struct bench_data *data, bool apart, void **ret_self)
 {
 	struct floor_table *t = calloc(1, sizeof(*t));
-	uint64_t slots = 16, records;
+	uint64_t slots = slots_of(data->entries), records;
 
 	if (!t)
 		return -ENOMEM;
-	while (slots < 2 * data->entries)
-		slots *= 2;
 	records = apart ? data->entries : slots;
 	t->records = aligned_alloc(64, (records * sizeof(*t->records) + 63) / 64 * 64);
 	if (apart)
@@ -140,9 +155,7 @@ static int build(const struct bench_data *data, bool apart, void **ret_self)
 		uint64_t hash = hash_of(&key);
 		struct record *r = apart ? place_apart(t, i, hash) : find_inline(t, &key, hash);
 
-		r->hash = hash;
-		r->key = key;
-		bench_value_of(&key, 0, &r->value);
+		write_record(r, &key, hash, 0);
 	}
 	*ret_self = t;
 	return 0;
@@ -194,6 +207,78 @@ static int run_apart(void *self, const struct bench_work *work, uint64_t *ret_su
 	return run_with(find_apart, self, work, ret_sum);
 }
 
+/* Two passes, as the best there is: every slot's line is on its way before the first is looked at. */
+static int batch_inline(void *self, const struct bench_work *work, uint64_t *ret_sum)
+{
+	struct floor_table *t = self;
+	struct bench_value value[BENCH_BATCH];
+	uint64_t hash[BENCH_BATCH], sum = 0;
+
+	for (size_t i = 0; i < work->count; i += BENCH_BATCH) {
+		size_t n = work->count - i < BENCH_BATCH ? work->count - i : BENCH_BATCH;
+
+		for (size_t k = 0; k < n; k++) {
+			hash[k] = hash_of(&work->keys[i + k]);
+			__builtin_prefetch(&t->records[hash[k] & t->mask]);
+			__builtin_prefetch((char *)&t->records[hash[k] & t->mask] + 64);
+		}
+		for (size_t k = 0; k < n; k++) {
+			struct record *r = find_inline(t, &work->keys[i + k], hash[k]);
+
+			if (r->hash == 0)
+				return -ENOENT;
+			value[k] = r->value;
+		}
+		for (size_t k = 0; k < n; k++)
+			sum += bench_consume(&value[k]);
+	}
+	*ret_sum = sum;
+	return 0;
+}
+
+static int insert_inline(void *self, const struct bench_key *keys, size_t count, uint64_t generation)
+{
+	struct floor_table *t = self;
+
+	for (size_t i = 0; i < count; i++) {
+		uint64_t hash = hash_of(&keys[i]);
+		struct record *r = find_inline(t, &keys[i], hash);
+
+		if (r->hash != 0)
+			return -EEXIST;
+		write_record(r, &keys[i], hash, generation);
+	}
+	return 0;
+}
+
+/* Later records of the run move up, so that no gap cuts them off. */
+static void close_gap(struct floor_table *t, uint64_t gap)
+{
+	for (uint64_t at = (gap + 1) & t->mask; t->records[at].hash != 0; at = (at + 1) & t->mask) {
+		uint64_t home = t->records[at].hash & t->mask;
+
+		if (((at - home) & t->mask) < ((at - gap) & t->mask))
+			continue;
+		t->records[gap] = t->records[at];
+		gap = at;
+	}
+	t->records[gap].hash = 0;
+}
+
+static int remove_inline(void *self, const struct bench_key *keys, size_t count)
+{
+	struct floor_table *t = self;
+
+	for (size_t i = 0; i < count; i++) {
+		struct record *r = find_inline(t, &keys[i], hash_of(&keys[i]));
+
+		if (r->hash == 0)
+			return -ENOENT;
+		close_gap(t, (uint64_t)(r - t->records));
+	}
+	return 0;
+}
+
 static int copy_out(const struct record *r, struct bench_value *ret_value)
 {
 	if (r->hash == 0)
@@ -224,6 +309,15 @@ static int floor_sections(void *self, uint64_t count)
 	return 0;
 }
 
+static int bytes_inline(void *table, uint64_t *ret_bytes, uint64_t *ret_records)
+{
+	const struct bench_data *data = table;
+
+	*ret_bytes = slots_of(data->entries) * sizeof(struct record);
+	*ret_records = data->entries;
+	return 0;
+}
+
 /* The system call that no scheme whose readers have no fence can do without. */
 static int floor_grace(void *table)
 {
@@ -233,18 +327,24 @@ static int floor_grace(void *table)
 
 const struct bench_contender bench_floor = {
 	.name = "floor",
+	.scheme = "floor",
 	.create = floor_create,
 	.destroy = floor_destroy,
 	.join = join_inline,
 	.leave = floor_leave,
 	.run = run_inline,
+	.batch = batch_inline,
+	.insert = insert_inline,
+	.remove = remove_inline,
+	.bytes = bytes_inline,
 	.lookup = lookup_inline,
 	.sections = floor_sections,
 	.grace = floor_grace,
 };
 
 const struct bench_contender bench_floor_apart = {
-	.name = "floor_apart",
+	.name = "floor-apart",
+	.scheme = "floor",
 	.create = floor_create,
 	.destroy = floor_destroy,
 	.join = join_apart,

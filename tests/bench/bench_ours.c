@@ -2,13 +2,14 @@
 /*
  * Foundation's own table, through the public headers and the shared library, as any program uses it.
  *
- * The table is made with a capacity of exactly its entries. Workers are processes that attach anew.
+ * The table is made with a capacity of exactly its entries, from which it may have to grow. Workers are processes that attach anew.
  * Two more contenders reach the library through pointers: the one we are linked with, and another build
  * of it loaded beside it, so that two builds can be compared within one run.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <foundation/read.h>
 #include <foundation/segment.h>
 #include <foundation/table.h>
 #include <stdio.h>
@@ -117,7 +118,7 @@ static int create(const struct library *lib, const struct bench_data *data, void
 	static unsigned int counter;
 	struct fnd_segment_options segment = {
 		.size = sizeof(segment),
-		.max_bytes = (UINT64_C(1) << 30) + data->entries * 1024,
+		.max_bytes = (UINT64_C(1) << 30) + (data->entries + data->grows_to) * 1024,
 	};
 	struct fnd_table_options table = {
 		.size = sizeof(table),
@@ -189,9 +190,15 @@ static int ours_join(void *table, void **ret_self)
 	return 0;
 }
 
-static int ours_run(void *self, const struct bench_work *work, uint64_t *ret_sum)
+/*
+ * Loops are written once. Where the library is the one we are linked with, the compiler sees through the
+ * constant table of pointers and makes plain calls of it.
+ */
+#define LOOP static inline __attribute__((always_inline)) int
+
+LOOP run_with(const struct library *lib, const struct ours *mine, const struct bench_work *work,
+	      uint64_t *ret_sum)
 {
-	struct fnd_table *t = ((struct ours *)self)->table;
 	struct bench_value value;
 	uint64_t sum = 0;
 	int err;
@@ -201,43 +208,115 @@ static int ours_run(void *self, const struct bench_work *work, uint64_t *ret_sum
 
 		if (work->coins[i] < work->write_percent) {
 			bench_value_of(key, work->generation, &value);
-			err = fnd_table_replace(t, key, sizeof(*key), &value, sizeof(value));
+			err = lib->table_replace(mine->table, key, sizeof(*key), &value, sizeof(value));
 		} else {
-			err = fnd_table_lookup(t, key, sizeof(*key), &value, sizeof(value), NULL);
+			err = lib->table_lookup(mine->table, key, sizeof(*key), &value, sizeof(value),
+						NULL);
 			sum += bench_consume(&value);
 		}
 		if (err)
-			return note_failure(((struct ours *)self)->lib, err);
+			return note_failure(lib, err);
 	}
 	*ret_sum = sum;
 	return 0;
 }
 
-/* The same loop, through pointers. */
+LOOP sections_with(const struct library *lib, const struct ours *mine, uint64_t count)
+{
+	for (uint64_t i = 0; i < count; i++) {
+		if (lib->read_begin(mine->seg) != 0 || lib->read_end(mine->seg) != 0)
+			return -EPERM;
+	}
+	return 0;
+}
+
+static int ours_run(void *self, const struct bench_work *work, uint64_t *ret_sum)
+{
+	return run_with(&linked, self, work, ret_sum);
+}
+
 static int run_by_pointer(void *self, const struct bench_work *work, uint64_t *ret_sum)
 {
 	const struct ours *mine = self;
-	struct bench_value value;
+
+	return run_with(mine->lib, mine, work, ret_sum);
+}
+
+/* The read side that <foundation/read.h> inlines. */
+static int ours_sections(void *self, uint64_t count)
+{
+	struct fnd_segment *seg = ((struct ours *)self)->seg;
+
+	for (uint64_t i = 0; i < count; i++) {
+		if (fnd_read_begin(seg) != 0 || fnd_read_end(seg) != 0)
+			return -EPERM;
+	}
+	return 0;
+}
+
+static int sections_by_call(void *self, uint64_t count)
+{
+	return sections_with(&linked, self, count);
+}
+
+static int sections_by_pointer(void *self, uint64_t count)
+{
+	const struct ours *mine = self;
+
+	return sections_with(mine->lib, mine, count);
+}
+
+static int ours_batch(void *self, const struct bench_work *work, uint64_t *ret_sum)
+{
+	const struct ours *mine = self;
+	struct bench_value value[BENCH_BATCH];
+	struct fnd_lookup batch[BENCH_BATCH];
 	uint64_t sum = 0;
 	int err;
 
-	for (size_t i = 0; i < work->count; i++) {
-		const struct bench_key *key = &work->keys[i];
+	for (size_t k = 0; k < BENCH_BATCH; k++)
+		batch[k] = (struct fnd_lookup){
+			.key_bytes = sizeof(struct bench_key), .buf = &value[k], .buf_bytes = sizeof(value[k]),
+		};
+	for (size_t i = 0; i < work->count; i += BENCH_BATCH) {
+		size_t n = work->count - i < BENCH_BATCH ? work->count - i : BENCH_BATCH;
 
-		if (work->coins[i] < work->write_percent) {
-			bench_value_of(key, work->generation, &value);
-			err = mine->lib->table_replace(mine->table, key, sizeof(*key), &value,
-						       sizeof(value));
-		} else {
-			err = mine->lib->table_lookup(mine->table, key, sizeof(*key), &value,
-						      sizeof(value), NULL);
-			sum += bench_consume(&value);
+		for (size_t k = 0; k < n; k++)
+			batch[k].key = &work->keys[i + k];
+		err = fnd_table_lookup_batch(mine->table, batch, n);
+		if (err < 0)
+			return note_failure(mine->lib, err);
+		for (size_t k = 0; k < n; k++) {
+			if (batch[k].result)
+				return note_failure(mine->lib, batch[k].result);
+			sum += bench_consume(&value[k]);
 		}
-		if (err)
-			return note_failure(((struct ours *)self)->lib, err);
 	}
 	*ret_sum = sum;
 	return 0;
+}
+
+static int ours_insert(void *self, const struct bench_key *keys, size_t count, uint64_t generation)
+{
+	const struct ours *mine = self;
+	struct bench_value value;
+	int err = 0;
+
+	for (size_t i = 0; i < count && !err; i++) {
+		bench_value_of(&keys[i], generation, &value);
+		err = fnd_table_insert(mine->table, &keys[i], sizeof(keys[i]), &value, sizeof(value));
+	}
+	return err ? note_failure(mine->lib, err) : 0;
+}
+
+static int ours_remove(void *self, const struct bench_key *keys, size_t count)
+{
+	const struct ours *mine = self;
+	int err = 0;
+
+	for (size_t i = 0; i < count && !err; i++)
+		err = fnd_table_delete(mine->table, &keys[i], sizeof(keys[i]));
+	return err ? note_failure(mine->lib, err) : 0;
 }
 
 static int ours_lookup(void *self, const struct bench_key *key, struct bench_value *ret_value)
@@ -252,28 +331,6 @@ static int ours_lookup(void *self, const struct bench_key *key, struct bench_val
 	return bytes == sizeof(*ret_value) ? 0 : -EBADMSG;
 }
 
-static int ours_sections(void *self, uint64_t count)
-{
-	struct fnd_segment *seg = ((struct ours *)self)->seg;
-
-	for (uint64_t i = 0; i < count; i++) {
-		if (fnd_read_begin(seg) != 0 || fnd_read_end(seg) != 0)
-			return -EPERM;
-	}
-	return 0;
-}
-
-static int sections_by_pointer(void *self, uint64_t count)
-{
-	const struct ours *mine = self;
-
-	for (uint64_t i = 0; i < count; i++) {
-		if (mine->lib->read_begin(mine->seg) != 0 || mine->lib->read_end(mine->seg) != 0)
-			return -EPERM;
-	}
-	return 0;
-}
-
 static int ours_grace(void *table)
 {
 	const struct ours *o = table;
@@ -282,23 +339,40 @@ static int ours_grace(void *table)
 	return err ? note_failure(o->lib, err) : 0;
 }
 
-#define OURS(variable, label, maker, runner, sectioner) \
-	const struct bench_contender variable = {       \
-		.name = label,                          \
-		.processes = true,                      \
-		.create = maker,                        \
-		.destroy = ours_destroy,                \
-		.join = ours_join,                      \
-		.leave = ours_leave,                    \
-		.run = runner,                          \
-		.lookup = ours_lookup,                  \
-		.sections = sectioner,                  \
-		.grace = ours_grace,                    \
+static int ours_bytes(void *table, uint64_t *ret_bytes, uint64_t *ret_records)
+{
+	const struct ours *o = table;
+	struct fnd_table_stats stats;
+	int err = fnd_table_stats_read(o->table, &stats);
+
+	if (err)
+		return note_failure(o->lib, err);
+	*ret_bytes = stats.bytes;
+	*ret_records = stats.live;
+	return 0;
+}
+
+#define OURS(variable, label, maker, runner, sectioner, ...) \
+	const struct bench_contender variable = {            \
+		.name = label,                               \
+		.scheme = label,                             \
+		.processes = true,                           \
+		.create = maker,                             \
+		.destroy = ours_destroy,                     \
+		.join = ours_join,                           \
+		.leave = ours_leave,                         \
+		.run = runner,                               \
+		.lookup = ours_lookup,                       \
+		.sections = sectioner,                       \
+		.grace = ours_grace,                         \
+		__VA_ARGS__                                  \
 	}
 
-OURS(bench_ours, "ours", create_linked, ours_run, ours_sections);
-OURS(bench_linked, "linked", create_linked, run_by_pointer, sections_by_pointer);
-OURS(bench_variant, "variant", create_variant, run_by_pointer, sections_by_pointer);
+OURS(bench_ours, "ours", create_linked, ours_run, ours_sections, .batch = ours_batch,
+	.insert = ours_insert, .remove = ours_remove, .bytes = ours_bytes);
+OURS(bench_ours_calls, "ours-calls", create_linked, ours_run, sections_by_call, .batch = ours_batch);
+OURS(bench_linked, "linked", create_linked, run_by_pointer, sections_by_pointer, .batch = NULL);
+OURS(bench_variant, "variant", create_variant, run_by_pointer, sections_by_pointer, .batch = NULL);
 
 /*
  * Another build of the library, beside the one we are linked with. RTLD_DEEPBIND: its calls to itself

@@ -10,6 +10,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "bench_goals.h"
 #include "bench_report.h"
 
 #ifndef BENCH_FLAGS
@@ -24,9 +25,11 @@
 
 #define INTERVAL_ROUNDS 20 /* from so many on, the 5th and 95th percentiles say something */
 
-static double median(const struct bench_series *s)
+static unsigned int goals_seen, goals_reached;
+
+double bench_median(const struct bench_series *s)
 {
-	return bench_quantile(s->ns, s->rounds, 0.5);
+	return bench_quantile(s->at, s->rounds, 0.5);
 }
 
 /* Two decimals are more than any of these figures is good for. */
@@ -37,6 +40,7 @@ static double rounded(double x)
 
 static void emit(json_t *line)
 {
+	json_object_set_new(line, "schema", json_string(BENCH_SCHEMA));
 	json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
 	putchar('\n');
 	fflush(stdout);
@@ -96,107 +100,175 @@ void bench_report_begin(bool json, const char *library_version)
 	printf("figures   nanoseconds an operation, wall time, median of the rounds [lowest highest];\n"
 	       "          with two workers: wall time by the operations of one, so the same figure\n"
 	       "          as with one worker means twice the work done.\n"
-	       "floor     an open-addressing table in private memory without any synchronisation.\n\n");
-	printf("%-14s %8s %-7s %-5s %5s  %9s %-19s  %9s %-16s %6s  %9s\n", "bench", "entries",
-	       "dist", "mix", "procs", "ours", "", "peer", "", "ratio", "floor");
+	       "peers     lfht: liburcu's rculfhash, over RCU of the memb flavour inlined, the same by\n"
+	       "          calls into its library, and of the qsbr flavour. floor: an open-addressing\n"
+	       "          table in private memory without any synchronisation; floor-apart: the same\n"
+	       "          with records that stay where they are. Each line is ours beside one peer.\n\n");
+	printf("%-14s %8s %-7s %-5s %5s %11s %-21s  %-15s %11s %-21s %7s  %s\n", "bench", "entries",
+	       "dist", "mix", "procs", "ours", "", "peer", "", "", "ratio", "goal");
 	fflush(stdout);
 }
 
-/* name_ns, and the spread of it. */
-static void set_series(json_t *line, const char *name, const struct bench_series *s)
+/* name_unit, and the spread of it. */
+static void set_series(json_t *line, const char *name, const char *unit,
+		       const struct bench_series *s)
 {
 	static const struct {
-		const char *suffix;
+		const char *prefix;
 		double q;
-	} figures[] = { { "ns", 0.5 }, { "min_ns", 0 }, { "max_ns", 1 },
-			{ "p5_ns", 0.05 }, { "p95_ns", 0.95 } };
+	} figures[] = { { "", 0.5 }, { "min_", 0 }, { "max_", 1 }, { "p5_", 0.05 }, { "p95_", 0.95 } };
 	enum { ALWAYS = 3 };
-	char key[48];
+	char key[64];
 
 	for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
-		double value = bench_quantile(s->ns, s->rounds, figures[i].q);
+		double value = bench_quantile(s->at, s->rounds, figures[i].q);
 
 		if (i >= ALWAYS && s->rounds < INTERVAL_ROUNDS)
 			break;
-		snprintf(key, sizeof(key), "%s_%s", name, figures[i].suffix);
-		json_object_set_new(line, key, s->rounds ? json_real(rounded(value)) : json_null());
+		snprintf(key, sizeof(key), "%s_%s%s", name, figures[i].prefix, unit);
+		json_object_set_new(line, key, json_real(rounded(value)));
 	}
+}
+
+static void set_tail(json_t *line, const struct bench_row *row, const char *name, const char *unit,
+		     const struct bench_series *s)
+{
+	char key[64];
+
+	if (!row->tail || !s->rounds)
+		return;
+	snprintf(key, sizeof(key), "%s_%s_%s", name, row->tail, unit);
+	json_object_set_new(line, key, json_real(rounded(bench_median(s))));
 }
 
 /* What each round says by itself: drift that meets both sides alike leaves it alone. */
-static void set_ratios(json_t *line, const struct bench_row *row)
+static void set_ratios(json_t *line, const struct bench_series *ours,
+		       const struct bench_series *peer)
 {
-	struct bench_series ratio = { .rounds = row->ours.rounds };
+	struct bench_series ratio = { .rounds = ours->rounds };
 
 	for (unsigned int i = 0; i < ratio.rounds; i++)
-		ratio.ns[i] = row->peers.ns[i] / row->ours.ns[i];
+		ratio.at[i] = peer->at[i] / ours->at[i];
 	json_object_set_new(line, "ratio_min",
-			    json_real(rounded(bench_quantile(ratio.ns, ratio.rounds, 0))));
+			    json_real(rounded(bench_quantile(ratio.at, ratio.rounds, 0))));
 	json_object_set_new(line, "ratio_max",
-			    json_real(rounded(bench_quantile(ratio.ns, ratio.rounds, 1))));
+			    json_real(rounded(bench_quantile(ratio.at, ratio.rounds, 1))));
 }
 
-static void row_json(const struct bench_row *row)
+/* One of our figures beside one peer's. */
+struct pair {
+	const struct bench_row *row;
+	const struct bench_side_figures *ours, *peer;
+	double ours_median, peer_median, ratio;
+	const struct bench_goal *goal;
+	double measured; /* in the goal's terms */
+	bool reached;
+};
+
+static void pair_json(const struct pair *p)
 {
+	const struct bench_row *row = p->row;
+	const char *unit = row->unit ? row->unit : "ns";
 	json_t *line = json_pack("{s:s,s:I,s:s,s:s,s:I,s:s,s:f,s:I}", "bench", row->bench, "entries",
 				 (json_int_t)row->entries, "dist", row->dist, "mix", row->mix,
-				 "procs", (json_int_t)row->procs, "peer", row->peer, "ratio",
-				 rounded(median(&row->peers) / median(&row->ours)), "rounds",
-				 (json_int_t)row->ours.rounds);
+				 "procs", (json_int_t)row->procs, "peer", p->peer->name, "ratio",
+				 rounded(p->ratio), "rounds", (json_int_t)p->ours->value.rounds);
 
-	set_series(line, "ours", &row->ours);
-	set_series(line, "peer", &row->peers);
-	set_series(line, "floor", &row->floor);
-	if (row->floor_apart.rounds)
-		set_series(line, "floor_apart", &row->floor_apart);
-	if (row->ours_p99.rounds) {
-		json_object_set_new(line, "ours_p99_ns", json_real(rounded(median(&row->ours_p99))));
-		json_object_set_new(line, "peer_p99_ns",
-				    json_real(rounded(median(&row->peers_p99))));
-	}
-	set_ratios(line, row);
+	set_series(line, "ours", unit, &p->ours->value);
+	set_series(line, "peer", unit, &p->peer->value);
+	set_tail(line, row, "ours", unit, &p->ours->tail);
+	set_tail(line, row, "peer", unit, &p->peer->tail);
+	for (unsigned int i = 1; i < row->sides; i++)
+		if (strcmp(row->side[i].name, "floor") == 0)
+			set_series(line, "floor", unit, &row->side[i].value);
+	set_ratios(line, &p->ours->value, &p->peer->value);
+	json_object_set_new(line, "goal", p->goal ? json_string(p->goal->text) : json_null());
+	json_object_set_new(line, "measured", p->goal ? json_real(round(p->measured * 1000) / 1000)
+								: json_null());
+	json_object_set_new(line, "reached", p->goal ? json_boolean(p->reached) : json_null());
 	emit(line);
 }
 
 static void spread(char *buf, size_t bytes, const struct bench_series *s)
 {
-	snprintf(buf, bytes, "[%.1f %.1f]", bench_quantile(s->ns, s->rounds, 0),
-		 bench_quantile(s->ns, s->rounds, 1));
+	snprintf(buf, bytes, "[%.1f %.1f]", bench_quantile(s->at, s->rounds, 0),
+		 bench_quantile(s->at, s->rounds, 1));
 }
 
-static void row_people(const struct bench_row *row)
+static void pair_people(const struct pair *p)
 {
+	const struct bench_row *row = p->row;
+	const struct bench_series *series = &p->ours->value;
 	char ours[64], peer[64], entries[24] = "-";
 
 	if (row->entries)
 		snprintf(entries, sizeof(entries), "%llu", (unsigned long long)row->entries);
-	spread(ours, sizeof(ours), &row->ours);
-	spread(peer, sizeof(peer), &row->peers);
-	printf("%-14s %8s %-7s %-5s %5u  %9.1f %-19s  %9.1f %-16s %5.2fx  ", row->bench,
-	       entries, row->dist, row->mix, row->procs,
-	       median(&row->ours), ours, median(&row->peers), peer,
-	       median(&row->peers) / median(&row->ours));
-	if (row->floor.rounds)
-		printf("%9.1f", median(&row->floor));
-	else
-		printf("%9s", "-");
-	printf("  %s", row->peer);
-	if (row->floor_apart.rounds)
-		printf(", records apart %.1f", median(&row->floor_apart));
-	if (row->ours_p99.rounds)
-		printf(", p99 %.0f against %.0f", median(&row->ours_p99), median(&row->peers_p99));
-	if (row->ours.rounds >= INTERVAL_ROUNDS)
-		printf(", ours over %u rounds: 5%% to 95%% [%.2f %.2f]", row->ours.rounds,
-		       bench_quantile(row->ours.ns, row->ours.rounds, 0.05),
-		       bench_quantile(row->ours.ns, row->ours.rounds, 0.95));
+	spread(ours, sizeof(ours), series);
+	spread(peer, sizeof(peer), &p->peer->value);
+	printf("%-14s %8s %-7s %-5s %5u %11.1f %-21s  %-15s %11.1f %-21s %6.2fx  ", row->bench, entries,
+	       row->dist, row->mix, row->procs, p->ours_median, ours, p->peer->name, p->peer_median, peer,
+	       p->ratio);
+	if (p->goal)
+		printf("%s: %.*f, %s", p->goal->text, p->goal->kind == GOAL_ABSOLUTE ? 0 : 3, p->measured,
+		       p->reached ? "reached" : "not reached");
+	if (row->unit)
+		printf("  (%s)", row->unit);
+	if (row->tail && p->ours->tail.rounds && p->peer->tail.rounds)
+		printf("  (%s %.0f against %.0f)", row->tail, bench_median(&p->ours->tail),
+		       bench_median(&p->peer->tail));
+	if (series->rounds >= INTERVAL_ROUNDS)
+		printf("  (ours over %u rounds: 5%% to 95%% [%.2f %.2f])", series->rounds,
+		       bench_quantile(series->at, series->rounds, 0.05),
+		       bench_quantile(series->at, series->rounds, 0.95));
 	putchar('\n');
 	fflush(stdout);
 }
 
+static struct pair pair_of(const struct bench_row *row, unsigned int peer)
+{
+	struct pair p = { .row = row, .ours = &row->side[0], .peer = &row->side[peer] };
+
+	p.ours_median = bench_median(&p.ours->value);
+	p.peer_median = bench_median(&p.peer->value);
+	p.ratio = p.peer_median / p.ours_median;
+	p.goal = bench_goal_find(row, p.peer->name);
+	if (p.goal) {
+		p.measured = bench_goal_measure(p.goal, p.ours_median, p.peer_median);
+		p.reached = bench_goal_reached(p.goal, p.measured);
+	}
+	return p;
+}
+
 void bench_report_row(bool json, const struct bench_row *row)
 {
+	for (unsigned int i = 1; i < row->sides; i++) {
+		struct pair p = pair_of(row, i);
+
+		if (p.goal)
+			bench_report_count(1, p.reached);
+		if (json)
+			pair_json(&p);
+		else
+			pair_people(&p);
+	}
+}
+
+void bench_report_count(unsigned int goals, unsigned int reached)
+{
+	goals_seen += goals;
+	goals_reached += reached;
+}
+
+unsigned int bench_report_missed(void)
+{
+	return goals_seen - goals_reached;
+}
+
+void bench_report_end(bool json)
+{
 	if (json)
-		row_json(row);
+		emit(json_pack("{s:s,s:I,s:I}", "bench", "summary", "goals", (json_int_t)goals_seen,
+			       "reached", (json_int_t)goals_reached));
 	else
-		row_people(row);
+		printf("\ngoals     %u of %u reached\n", goals_reached, goals_seen);
 }

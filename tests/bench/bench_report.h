@@ -1,14 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* Rows of the benchmark and how they are printed: JSON lines, or a table for people. */
+/*
+ * Rows of the benchmark and how they are printed: JSON lines, or a table for people. A row has one of
+ * our figures and those of several peers, all from the same rounds; each peer makes a line.
+ */
 #ifndef BENCH_REPORT_H
 #define BENCH_REPORT_H
 
 #include "bench_util.h"
 
-/* Nanoseconds an operation takes, one figure a round. */
+#define BENCH_SCHEMA "foundation.bench-table/1"
+#define BENCH_SIDES_MAX 8
+
+/* What an operation takes, one figure a round. */
 struct bench_series {
-	double ns[BENCH_ROUNDS_MAX];
+	double at[BENCH_ROUNDS_MAX];
 	unsigned int rounds; /* 0: not measured */
+};
+
+struct bench_side_figures {
+	const char *name;
+	struct bench_series value;
+	struct bench_series tail; /* where the row has one */
 };
 
 struct bench_row {
@@ -17,13 +29,20 @@ struct bench_row {
 	const char *dist; /* "uniform", "zipf", "none" */
 	const char *mix;  /* reads/writes; "100/0" also for single operations */
 	unsigned int procs;
-	const char *peer;
-	struct bench_series ours, peers, floor, floor_apart;
-	struct bench_series ours_p99; /* grace periods: the 99th percentile of each round */
-	struct bench_series peers_p99;
+	const char *unit; /* NULL: nanoseconds */
+	const char *tail; /* NULL, or which quantile the tails are: "p99" */
+	unsigned int sides;
+	struct bench_side_figures side[BENCH_SIDES_MAX]; /* the first is ours */
 };
 
 void bench_report_begin(bool json, const char *library_version);
 void bench_report_row(bool json, const struct bench_row *row);
+
+/* The goals of all rows since the start, with those of other programs. */
+void bench_report_count(unsigned int goals, unsigned int reached);
+void bench_report_end(bool json);
+unsigned int bench_report_missed(void);
+
+double bench_median(const struct bench_series *s);
 
 #endif

@@ -22,6 +22,7 @@ struct run {
 };
 
 static int failures;
+static int goals, goals_reached; /* of the rows so far */
 
 static void check(bool good, const char *what, const char *line)
 {
@@ -94,32 +95,75 @@ static void check_machine(const json_t *row, const char *line)
 	check(positive(row, "cores"), "cores", line);
 }
 
+/* A goal is a text with a verdict, or there is none of both. */
+static void check_goal(const json_t *row, const char *line)
+{
+	const json_t *goal = json_object_get(row, "goal"), *reached = json_object_get(row, "reached");
+
+	check(goal && reached, "goal, reached", line);
+	check(json_is_string(goal) == json_is_boolean(reached), "a goal without a verdict", line);
+	check(json_is_string(goal) == positive(row, "measured"), "a goal without a figure", line);
+	if (!json_is_string(goal))
+		return;
+	goals++;
+	goals_reached += json_is_true(reached);
+}
+
 static void check_row(const json_t *row, const char *line)
 {
+	bool bytes = json_object_get(row, "ours_bytes");
 	double ratio = json_number_value(json_object_get(row, "ratio"));
-	double ours = json_number_value(json_object_get(row, "ours_ns"));
-	double peer = json_number_value(json_object_get(row, "peer_ns"));
+	double ours = json_number_value(json_object_get(row, bytes ? "ours_bytes" : "ours_ns"));
+	double peer = json_number_value(json_object_get(row, bytes ? "peer_bytes" : "peer_ns"));
 
 	check(has_string(row, "dist") && has_string(row, "mix") && has_string(row, "peer"),
 	      "dist, mix, peer", line);
 	check(json_is_integer(json_object_get(row, "entries")), "entries", line);
 	check(positive(row, "procs") && positive(row, "rounds"), "procs, rounds", line);
-	check(ours > 0 && peer > 0 && positive(row, "floor_ns"), "times", line);
-	check(positive(row, "ours_min_ns") && positive(row, "ours_max_ns"), "spread", line);
+	check(ours > 0 && peer > 0, "figures", line);
+	check(bytes || (positive(row, "ours_min_ns") && positive(row, "ours_max_ns")), "spread", line);
 	/* All three are rounded to two decimals. */
 	check(ratio >= (peer - 0.01) / (ours + 0.01) - 0.01 &&
 		      (ours <= 0.01 || ratio <= (peer + 0.01) / (ours - 0.01) + 0.01),
-	      "ratio is not peer_ns / ours_ns", line);
+	      "ratio is not the peer's figure by ours", line);
+	check_goal(row, line);
 }
 
-/* How often each kind of row must be there: 2 sizes, 2 distributions, 1 and 2 workers. */
+/* At the end: what the rows before it have said. */
+static void check_summary(const json_t *row, const char *line)
+{
+	check(json_integer_value(json_object_get(row, "goals")) == goals &&
+		      json_integer_value(json_object_get(row, "reached")) == goals_reached,
+	      "the summary is not that of the rows", line);
+}
+
+/*
+ * How often each kind of row must be there: a line for each peer, of which there are 4 (of one worker's
+ * lookups and replaces 5); 2 sizes, 2 distributions, 1 and 2 workers.
+ */
 static struct {
 	const char *bench;
 	int wanted, seen;
 } kinds[] = {
-	{ "machine", 1, 0 },	  { "read_section", 2, 0 },   { "grace_period", 1, 0 },
-	{ "probe_detached", 1, 0 }, { "lookup", 8, 0 },	      { "replace", 8, 0 },
-	{ "mixed", 16, 0 },
+	{ "machine", 1, 0 },
+	{ "lock", 2, 0 },
+	{ "record_bytes", 2 * 2, 0 },
+	{ "read_section", 4, 0 },
+	{ "section_calls", 1, 0 },
+	{ "grace_period", 3, 0 },
+	{ "grace_p99", 3, 0 },
+	{ "probe_detached", 2, 0 },
+	{ "lookup", 2 * 2 * (5 + 4), 0 },
+	{ "batch", 2 * 2 * (4 + 4), 0 },
+	{ "mixed", 2 * 2 * (5 + 4) * 2, 0 },
+	{ "replace", 2 * 2 * (5 + 4), 0 },
+	{ "insert", 2 * (4 + 4), 0 },
+	{ "delete", 2 * (4 + 4), 0 },
+	{ "read_scaling", 2, 0 },
+	{ "machine_scaling", 2, 0 },
+	{ "growth_reader", 2, 0 },
+	{ "growth_writer", 2, 0 },
+	{ "summary", 1, 0 },
 };
 
 static void check_line(const char *line)
@@ -136,8 +180,11 @@ static void check_line(const char *line)
 		known = true;
 	}
 	check(!bench || known, "unknown bench", line);
+	check(row && has_string(row, "schema"), "schema", line);
 	if (bench && strcmp(bench, "machine") == 0)
 		check_machine(row, line);
+	else if (bench && strcmp(bench, "summary") == 0)
+		check_summary(row, line);
 	else if (bench)
 		check_row(row, line);
 	json_decref(row);
@@ -173,8 +220,9 @@ static void test_interrupt(const char *program)
 		check(false, "cannot start", program);
 		return;
 	}
-	/* The machine, then the first row: tables and workers are there. */
-	for (int i = 0; i < 2; i++)
+	/* The machine, the lock's two lines, which are another program's, and so on until tables and workers
+	 * are there. */
+	for (int i = 0; i < 6; i++)
 		check(fgets(line, sizeof(line), run.out) != NULL, "output before the interrupt",
 		      NULL);
 	usleep(150000);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Clock, access sequences and order statistics of the benchmark. */
+/* Clock, access sequences, order statistics and numbers of the benchmark. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
@@ -132,15 +132,30 @@ static int sequence_make(struct bench_sequence *seq, uint64_t entries, size_t le
 	return 0;
 }
 
+/* The keys of odd index. */
+static int churn_make(struct bench_data *data)
+{
+	uint64_t half = data->entries / 2;
+
+	data->churn = malloc(half * sizeof(*data->churn));
+	if (!data->churn)
+		return -ENOMEM;
+	for (uint64_t i = 0; i < half; i++)
+		data->churn[i] = bench_key_of(2 * scatter(i, half) + 1);
+	data->churn_length = half;
+	return 0;
+}
+
 int bench_data_make(struct bench_data *data, uint64_t entries, unsigned int workers,
 		    bool with_zipf)
 {
 	uint64_t length = SEQUENCE_MIN;
 	struct zipf z;
-	int err = 0;
+	int err;
 
 	memset(data, 0, sizeof(*data));
 	data->entries = entries;
+	err = churn_make(data);
 	while (length < 2 * entries && length < SEQUENCE_MAX)
 		length *= 2;
 	if (with_zipf)
@@ -164,6 +179,7 @@ void bench_data_free(struct bench_data *data)
 			free(data->seq[d][w].coins);
 		}
 	}
+	free(data->churn);
 	memset(data, 0, sizeof(*data));
 }
 
@@ -189,4 +205,15 @@ double bench_quantile(const double *values, size_t count, double q)
 	if (below + 1 >= count)
 		return sorted[count - 1];
 	return sorted[below] + (at - (double)below) * (sorted[below + 1] - sorted[below]);
+}
+
+int bench_number(const char *text, unsigned long long most, unsigned long long *ret_value)
+{
+	char *end;
+
+	errno = 0;
+	*ret_value = strtoull(text, &end, 10);
+	return errno || end == text || *end || *text == '-' || *ret_value < 1 || *ret_value > most
+		       ? -EINVAL
+		       : 0;
 }

@@ -18,6 +18,7 @@
 #define BENCH_ROUNDS_MAX 64
 #define BENCH_SAMPLES_MAX 2048 /* what bench_quantile() takes */
 #define BENCH_WORKERS_MAX 2
+#define BENCH_BATCH 16
 
 struct bench_key {
 	uint64_t w[3];
@@ -39,9 +40,19 @@ struct bench_sequence {
 	size_t length;
 };
 
+/* Shared by the workers of a crew while its table grows. */
+struct bench_board {
+	uint64_t filled;  /* every key below this index is in the table; atomic */
+	uint64_t reading; /* how many workers have begun to read; atomic */
+};
+
 struct bench_data {
 	uint64_t entries;
+	uint64_t grows_to; /* 0: tables are made for their entries, otherwise they have to grow */
 	struct bench_sequence seq[BENCH_DISTS][BENCH_WORKERS_MAX];
+	struct bench_key *churn; /* half of the keys, in no order: deleted and inserted again */
+	size_t churn_length;
+	struct bench_board *board;
 };
 
 /* A stretch of a sequence, to be worked off by one worker. */
@@ -55,28 +66,37 @@ struct bench_work {
 
 /*
  * One of the tables compared. A table is created and filled by the main thread; each worker, a process
- * or a thread of its own, joins it. Loops are inside run() and sections(): no call through a pointer an
- * operation. All return 0 or a negative errno.
+ * or a thread of its own, joins it. Loops are inside run() and its like: no call through a pointer an
+ * operation. All return 0 or a negative errno. What a contender cannot do is NULL.
  */
 struct bench_contender {
 	const char *name;
-	bool processes; /* workers are processes, otherwise threads */
+	const char *scheme; /* what protects its readers, where that alone is measured */
+	bool processes;	    /* workers are processes, otherwise threads */
 	int (*create)(const struct bench_data *data, void **ret_table);
 	void (*destroy)(void *table);
 	int (*join)(void *table, void **ret_self);
 	void (*leave)(void *self);
+	void (*wake)(void *self); /* before a worker's order is obeyed, and after; may be NULL */
+	void (*rest)(void *self);
 	int (*run)(void *self, const struct bench_work *work, uint64_t *ret_sum);
+	int (*batch)(void *self, const struct bench_work *work, uint64_t *ret_sum); /* lookups, 16 at once */
+	int (*insert)(void *self, const struct bench_key *keys, size_t count, uint64_t generation);
+	int (*remove)(void *self, const struct bench_key *keys, size_t count);
 	int (*lookup)(void *self, const struct bench_key *key, struct bench_value *ret_value);
 	int (*sections)(void *self, uint64_t count); /* read section begin + end, so often */
 	void (*settle)(void *self);		     /* after a timed stretch, not timed; may be NULL */
 	int (*grace)(void *table);		     /* one grace period, from the main thread */
+	int (*bytes)(void *table, uint64_t *ret_bytes, uint64_t *ret_records); /* all that a table takes */
 };
 
 extern const struct bench_contender bench_ours;
-extern const struct bench_contender bench_lfht;
+extern const struct bench_contender bench_lfht_memb;
+extern const struct bench_contender bench_lfht_memb_calls;
+extern const struct bench_contender bench_lfht_qsbr;
 extern const struct bench_contender bench_floor;
 extern const struct bench_contender bench_floor_apart;
-extern const struct bench_contender bench_urcu_inline; /* joins tables of bench_lfht */
+extern const struct bench_contender bench_ours_calls; /* joins tables of bench_ours */
 extern const struct bench_contender bench_linked;	    /* bench_ours, through pointers */
 extern const struct bench_contender bench_variant; /* what bench_variant_load() found */
 
@@ -141,5 +161,8 @@ int bench_data_make(struct bench_data *data, uint64_t entries, unsigned int work
 		    bool with_zipf);
 void bench_data_free(struct bench_data *data);
 double bench_quantile(const double *values, size_t count, double q);
+
+/* @text as a number from 1 to @most, or -EINVAL. */
+int bench_number(const char *text, unsigned long long most, unsigned long long *ret_value);
 
 #endif
