@@ -15,7 +15,7 @@
  * The reaper of slots never touches locks. No robust mutex: its list lets any peer write into the
  * owner's private memory at unlock.
  *
- * A kill between the exchange of an unlock and the wake leaves a sleeper: sleeps are 50 ms at most.
+ * A kill between the exchange of an unlock and the wake leaves a sleeper: sleeps are 5 ms at most.
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -31,8 +31,8 @@
 #define FLAGS (WAITERS | RECOVERING)
 #define SPINS 128
 #define NAP_FIRST_NS 300000
-#define NAP_LAST_NS 50000000
-#define DEEP_ROUND 6 /* by then 20 ms have gone by: the holder may have called exec */
+#define NAP_LAST_NS 5000000
+#define DEEP_ROUNDS 8 /* each eighth, from some 20 ms on: the holder may have called exec */
 
 static uint32_t owner_index(uint32_t w)
 {
@@ -119,7 +119,7 @@ static int lock_slow(struct fnd_segment *seg, struct fnd_thread *th, uint32_t *w
 	}
 	for (int round = 0;; round++) {
 		w = fnd_load_relaxed(word); /* relaxed: the swap decides */
-		if (take(seg, th, word, w, true, round >= DEEP_ROUND, &ret))
+		if (take(seg, th, word, w, true, round % DEEP_ROUNDS == DEEP_ROUNDS - 1, &ret))
 			return ret;
 		if (w == 0)
 			continue;
