@@ -9,13 +9,18 @@
 #include <foundation/area.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "header.h"
 #include "internal.h"
+#include "name.h"
 #include "observer.h"
 
 _Static_assert(sizeof(struct fnd_shm_area) == FND_THREAD_AREA_BYTES, "as published");
@@ -25,6 +30,38 @@ _Static_assert(FND_SHM_REMAINS == FND_REMAINS_MAX, "as published");
 void *fnd_segment_area(struct fnd_segment *seg)
 {
 	return seg->hdr->area;
+}
+
+int fnd_area_open(const char *name, void **ret_area)
+{
+	struct fnd_shm_header h;
+	struct stat st;
+	void *page;
+	int fd, err = fnd_segment_open_file(name, O_RDWR, &fd, &st);
+
+	if (err)
+		return err;
+	err = fnd_header_read(fd, &h);
+	if (!err)
+		err = fnd_header_check_fixed(&h, (uint64_t)st.st_size);
+	if (err == -FND_E_CORRUPT && h.magic == FND_MAGIC && h.layout_hash == fnd_layout_hash() &&
+	    st.st_size >= (off_t)FND_HEADER_BYTES)
+		err = 0;
+	if (!err) {
+		page = mmap(NULL, FND_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (page == MAP_FAILED)
+			err = fnd_fail(errno, "mapping the header of %s", name);
+		else
+			*ret_area = ((struct fnd_shm_header *)page)->area;
+	}
+	close(fd);
+	return err;
+}
+
+void fnd_area_close(void *area)
+{
+	if (area)
+		munmap((char *)area - offsetof(struct fnd_shm_header, area), FND_HEADER_BYTES);
 }
 
 int fnd_thread_area(struct fnd_segment *seg, void **ret_area)

@@ -259,6 +259,14 @@ int fnd_segment_join(struct fnd_segment *seg)
 	return 0;
 }
 
+int fnd_segment_name(const struct fnd_segment *seg, char *buf, size_t size)
+{
+	int n = seg->uid == (uint32_t)geteuid() ? snprintf(buf, size, "%s", seg->name) :
+						  snprintf(buf, size, "%u/%s", seg->uid, seg->name);
+
+	return n >= 0 && (size_t)n < size ? 0 : -ENOBUFS;
+}
+
 /* Under the attachments' mutex. */
 static void unlink_attachment(struct fnd_segment *seg)
 {

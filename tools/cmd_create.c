@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include <foundation/dedup.h>
+#include <foundation/flags.h>
 #include <foundation/registry.h>
 
 #define PROG "foundation create"
@@ -94,7 +95,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp argp = {
 	options, parse, "NAME",
-	"Make a segment with a registry and a deduplication table. Numbers may have the suffix K, M or G.\v"
+	"Make a segment with a registry, a deduplication table and flags. Numbers may have the suffix K, M or G.\v"
 	"A name has 1 to 64 of the bytes a-z 0-9 . _ -\n"
 	"Exit status: 0 made, 3 the name is taken or there is no room.", NULL, NULL, NULL
 };
@@ -105,6 +106,7 @@ static int open_tables(struct fnd_segment *seg, void *arg)
 	const struct create_options *opt = arg;
 	struct fnd_registry *registry;
 	struct fnd_dedup *dedup;
+	struct fnd_flags *flags;
 	int err;
 
 	err = fnd_registry_open(seg, opt->agents, &registry);
@@ -114,6 +116,11 @@ static int open_tables(struct fnd_segment *seg, void *arg)
 	if (!err)
 		fnd_dedup_close(dedup);
 	fnd_registry_close(registry);
+	if (err)
+		return err;
+	err = fnd_flags_open(seg, &flags); /* flags and stage as the journal has them, before anybody is there */
+	if (!err)
+		fnd_flags_close(flags);
 	return err;
 }
 

@@ -2,15 +2,19 @@
 /* foundation destroy: remove a segment's name. */
 #include "foundation.h"
 
+#include <foundation/journal.h>
+
 #define PROG "foundation destroy"
 
 struct destroy_options {
 	const char *name;
 	unsigned int flags;
+	bool purge;
 };
 
 static const struct argp_option options[] = {
 	{ "force", 'f', NULL, 0, "Also while participants live, and when the segment is damaged", 0 },
+	{ "purge", 'p', NULL, 0, "Also remove the state journal: a new segment of this name has all flags off", 0 },
 	{ 0 }
 };
 
@@ -21,6 +25,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	switch (key) {
 	case 'f':
 		opt->flags |= FND_DESTROY_FORCE;
+		return 0;
+	case 'p':
+		opt->purge = true;
 		return 0;
 	case ARGP_KEY_ARG:
 		if (opt->name)
@@ -42,6 +49,18 @@ static const struct argp argp = {
 	"Exit status: 0 removed, 3 absent, in use or not a segment of ours.", NULL, NULL, NULL
 };
 
+static int purge(const char *name)
+{
+	struct fnd_journal *j;
+	int err = fnd_journal_open(name, NULL, &j);
+
+	if (err)
+		return err;
+	err = fnd_journal_purge(j);
+	fnd_journal_close(j);
+	return err;
+}
+
 int cmd_destroy(int argc, char **argv)
 {
 	struct destroy_options opt = { 0 };
@@ -50,5 +69,7 @@ int cmd_destroy(int argc, char **argv)
 	if (err)
 		return err;
 	err = fnd_segment_destroy(opt.name, opt.flags);
+	if (opt.purge && (!err || err == -ENOENT))
+		err = purge(opt.name); /* the journal may be all that is left */
 	return err ? tool_fail(PROG, opt.name, err) : TOOL_FINE;
 }

@@ -21,6 +21,9 @@ static const struct command {
 	{ "status", cmd_status, "figures, participants, tables and warnings of a segment" },
 	{ "verify", cmd_verify, "walk a whole segment and name every structural defect" },
 	{ "agents", cmd_agents, "the names in a segment's registry, and who owns them" },
+	{ "flags", cmd_flags, "show and change feature flags and the stage" },
+	{ "rollback", cmd_rollback, "switch migration flags off, all or by component" },
+	{ "journal", cmd_journal, "what happened to a segment's flags and stages" },
 	{ "reap", cmd_reap, "free the slots and names of dead participants now" },
 	{ "help", cmd_help, "explain a command" },
 };

@@ -11,8 +11,11 @@
 int cmd_agents(int argc, char **argv);
 int cmd_create(int argc, char **argv);
 int cmd_destroy(int argc, char **argv);
+int cmd_flags(int argc, char **argv);
+int cmd_journal(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_reap(int argc, char **argv);
+int cmd_rollback(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 

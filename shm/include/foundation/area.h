@@ -30,6 +30,18 @@ extern "C" {
 FND_API void *fnd_segment_area(struct fnd_segment *seg);
 
 /**
+ * fnd_area_open - the segment's area without attaching: no slot, no table, no lock, no other process.
+ * fnd_area_close - unmap it; NULL is allowed.
+ * @name: NAME or UID/NAME. A header whose checksum does not fit is no obstacle, as long as magic and layout do.
+ *
+ * For what must work when nothing else does. Returns: 0; -EINVAL, -ENOENT, -EACCES, -FND_E_FOREIGN,
+ * -FND_E_TOO_OLD, -FND_E_TOO_NEW, -FND_E_LAYOUT, -FND_E_CORRUPT, -ENOMEM. Context: any thread, not in a signal
+ * handler. Progress and cost: a few system calls. Ordering: none. If I die: nothing to repair.
+ */
+FND_API int fnd_area_open(const char *name, void **ret_area);
+FND_API void fnd_area_close(void *area);
+
+/**
  * fnd_thread_area - the calling thread's area, FND_THREAD_AREA_BYTES.
  * @ret_area: valid in this thread until it ends or the segment is detached.
  *

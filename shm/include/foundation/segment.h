@@ -159,6 +159,12 @@ struct fnd_participant {
 	uint32_t generation;
 };
 
+/**
+ * fnd_segment_name - the name it was attached by: NAME, or UID/NAME of another user.
+ * Returns: 0, -ENOBUFS. Wait-free, any thread; no system call but geteuid(2).
+ */
+FND_API int fnd_segment_name(const struct fnd_segment *seg, char *buf, size_t size);
+
 /** fnd_segment_self - who I am here. Returns 0 or -FND_E_FORKED. Wait-free, any thread. */
 FND_API int fnd_segment_self(struct fnd_segment *seg, struct fnd_participant *ret_self);
 
