@@ -69,8 +69,8 @@ static const struct argp argp = {
 	"list\nget NAME\nset NAME on|off|N%\nenable NAME\ndisable NAME\npercent NAME N\nstage STAGE\nwatch\n"
 	"define NAME [N%]",
 	"Show and change the feature flags of a segment.\v"
-	"A flag goes by its name or by the one it had in the old runbook. A change is seen by every worker at its "
-	"next read. Exit status: 0 fine, 1 no such flag, 7 changed, but the state journal could not be written.",
+	"A flag goes by its name or by the one it had in the old runbook. A change is seen by every worker "
+	"at its next read. Exit status: 0 fine, 1 no such flag, 7 changed, but the state journal could not be written.",
 	NULL, NULL, NULL
 };
 
@@ -108,7 +108,8 @@ static json_t *flag_json(const struct run *r, const struct fnd_flag_record *rec,
 	if (rec->changed_ns)
 		json_object_set_new(j, "changed",
 				    json_pack("{s:s, s:I, s:I, s:o, s:i, s:i, s:o}", "at",
-					      tool_time(rec->changed_ns, when), "uid", (json_int_t)rec->uid, "pid", (json_int_t)rec->pid, "command",
+					      tool_time(rec->changed_ns, when), "uid", (json_int_t)rec->uid, "pid",
+					      (json_int_t)rec->pid, "command",
 					      tool_json_text(rec->command, strlen(rec->command)), "before",
 					      (int)rec->before, "after", (int)rec->after, "reason",
 					      tool_json_text(rec->reason, strlen(rec->reason))));

@@ -113,7 +113,7 @@ expect 3 create "$base"
 has err exists
 expect 0 status --segment "$base" --json
 json foundation.status/1 "
-	sorted(t['name'] for t in d['tables']) == ['agents', 'dedup']
+	sorted(t['name'] for t in d['tables']) == ['agents', 'dedup', 'events', 'flags']
 	and [t['capacity'] for t in d['tables'] if t['name'] == 'agents'] == [100]
 	and [t['capacity'] for t in d['tables'] if t['name'] == 'dedup'] == [200]
 	and d['default_capacity'] == 500 and d['thread_slots'] == 20 and d['process_slots'] == 10

@@ -47,7 +47,7 @@ done
 if [ -x "$bin/foundation" ]; then
 	for option in $(grep -oE '\*--[a-z-]+\*' docs/man/foundation.1.scd | tr -d '*' | sort -u); do
 		found=0
-		for command in '' create destroy ls status agents reap; do
+		for command in '' $("$bin/foundation" --help | sed -nE 's/^  ([a-z]+) .*/\1/p'); do
 			# shellcheck disable=SC2086 # no command is no argument
 			"$bin/foundation" $command --help | grep -qF -- "$option" && found=1 && break
 		done

@@ -63,7 +63,7 @@ struct fnd_published {
 FND_API int fnd_events_read(struct fnd_events *ev, uint64_t *cursor,
 			    int (*fn)(const struct fnd_published *e, void *arg), void *arg, uint64_t *ret_missed);
 
-/** fnd_events_head - number of the last event, 0: none yet. Wait-free; any thread. */
+/** fnd_events_head - the end as it is now. Returns: number of the last event, 0: none yet. Any thread. */
 FND_API uint64_t fnd_events_head(struct fnd_events *ev);
 
 /**

@@ -88,15 +88,15 @@ FND_API int fnd_flags_open(struct fnd_segment *seg, struct fnd_flags **ret_flags
 /** fnd_flags_close - free the handle. NULL is allowed. */
 FND_API void fnd_flags_close(struct fnd_flags *f);
 
-/** fnd_flag_name, fnd_flag_alias - of a known flag, NULL: none. Any context. */
+/** fnd_flag_name, fnd_flag_alias - names of a known flag. Returns: the name, NULL: no such flag. Any context. */
 FND_API const char *fnd_flag_name(unsigned int id);
 FND_API const char *fnd_flag_alias(unsigned int id);
 
-/** fnd_stage_name - "0" … "4a" …, NULL: no such stage. fnd_stage_parse - the stage, or -EINVAL. */
+/** fnd_stage_name, fnd_stage_parse - "0" … "4a" …. Returns: the name or NULL; the stage or -EINVAL. Any context. */
 FND_API const char *fnd_stage_name(unsigned int stage);
 FND_API int fnd_stage_parse(const char *name);
 
-/** fnd_stage_percent - what stage @stage asks of a known flag: 0 or 100. */
+/** fnd_stage_percent - what stage @stage asks of a known flag. Returns: 0 or 100. Any context. */
 FND_API unsigned int fnd_stage_percent(unsigned int stage, unsigned int id);
 
 /**
@@ -106,10 +106,10 @@ FND_API unsigned int fnd_stage_percent(unsigned int stage, unsigned int id);
  */
 FND_API int fnd_flag_find(struct fnd_flags *f, const char *name);
 
-/** fnd_flag_percent - 0 to 100 as it is now; -ENOENT: no such flag. Wait-free, any context, 1 ns. */
+/** fnd_flag_percent - as it is now. Returns: 0 to 100, -ENOENT: no such flag. Wait-free, any context, 1 ns. */
 FND_API int fnd_flag_percent(const struct fnd_flags *f, unsigned int id);
 
-/** fnd_flag_for - is the flag on for this identity? NULL: for this worker. Any context; never fails. */
+/** fnd_flag_for - is it on for this identity (NULL: this worker)? Returns: 1 or 0; never fails. Any context. */
 FND_API int fnd_flag_for(const struct fnd_flags *f, unsigned int id, const char *identity);
 
 /**
@@ -172,7 +172,7 @@ FND_API void fnd_flags_view(const struct fnd_flags *f, struct fnd_flags_view *re
 /** fnd_flags_view_of_area - the same from an observer's copy of the area (fnd_observer_area()). */
 FND_API void fnd_flags_view_of_area(const unsigned char area[2048], struct fnd_flags_view *ret_view);
 
-/** fnd_flags_generation - grows with every change; a set of changes is one step. Wait-free, any context. */
+/** fnd_flags_generation - Returns: a number that grows with every change, by one a set. Wait-free, any context. */
 FND_API uint64_t fnd_flags_generation(const struct fnd_flags *f);
 
 /**
@@ -210,7 +210,7 @@ struct fnd_change_info {
 FND_API int fnd_flags_change(struct fnd_flags *f, const struct fnd_flag_change *change, unsigned int count,
 			     int stage, const struct fnd_change_info *info);
 
-/** fnd_flags_stage_set - a stage and what it asks of all seven, in one store. As fnd_flags_change. */
+/** fnd_flags_stage_set - a stage and what it asks of all seven, in one store. Returns, death: as fnd_flags_change. */
 FND_API int fnd_flags_stage_set(struct fnd_flags *f, unsigned int stage, const struct fnd_change_info *info);
 
 /* Components of a selective rollback, as bits. */
@@ -221,7 +221,7 @@ FND_API int fnd_flags_stage_set(struct fnd_flags *f, unsigned int stage, const s
 #define FND_COMPONENT_TELEMETRY 16u /* all three telemetry flags */
 #define FND_COMPONENT_ENFORCEMENT 32u
 
-/** fnd_component_parse - the bit of "registry", "error-context" …; -EINVAL. */
+/** fnd_component_parse - "registry", "error-context" …. Returns: its bit, or -EINVAL. Any context. */
 FND_API int fnd_component_parse(const char *name);
 
 /**
