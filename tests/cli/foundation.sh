@@ -229,12 +229,12 @@ rm -f "$(path "$base")"
 bad
 table=$(python3 -c "
 import struct, sys
-print(struct.unpack_from('<Q', open(sys.argv[1], 'rb').read(4096), 136)[0])" "$(path "$base")")
+print(struct.unpack_from('<Q', open(sys.argv[1], 'rb').read(4096), 152)[0])" "$(path "$base")")
 poke "$(path "$base")" $((table + 8)) 'X'
 expect 4 status --segment "$base" --json
 has err table
 json foundation.status/1 "
-	len(d['tables']) == 1 and [w for w in d['warnings'] if w['id'] == 'damaged']"
+	len(d['tables']) == 3 and [w for w in d['warnings'] if w['id'] == 'damaged']"
 expect 4 agents --segment "$base"
 
 # Every defect of a copy is named with its place and what to do.
@@ -245,7 +245,7 @@ json foundation.verify/1 "
 	and $table in [e['offset'] for e in d['defects']]"
 bad
 expect 0 verify --segment "$base" --json
-json foundation.verify/1 "d['sound'] is True and d['tables'] == 2 and not d['defects'] and d['shards'] >= 2"
+json foundation.verify/1 "d['sound'] is True and d['tables'] == 4 and not d['defects'] and d['shards'] >= 2"
 expect 0 verify --segment "$base"
 has out sound
 word() { # file, offset: the 8 bytes there as a number
@@ -253,7 +253,7 @@ word() { # file, offset: the 8 bytes there as a number
 import struct, sys
 print(struct.unpack_from('<Q', open(sys.argv[1], 'rb').read(), int(sys.argv[2]))[0])" "$1" "$2"
 }
-span=$(word "$(path "$base")" 144)
+span=$(word "$(path "$base")" 160)
 # damage OFFSET BYTES WHERE: exactly the place is named
 damage() {
 	bad && poke "$(path "$base")" "$1" "$2"
@@ -262,7 +262,7 @@ damage() {
 	has out "offset"
 	has err damaged
 }
-damage 2048 '\1' "header"
+damage 1024 '\1' "header"
 damage 320 '\377' "safe is"
 damage 392 '\1\2\3\4' "lock word"
 damage $(($(word "$good" 112) + 130)) '\7' "process slot 1"
