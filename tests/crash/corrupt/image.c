@@ -177,6 +177,8 @@ static void mean_header(const struct fnd_shm_header *h)
 	MEAN(0, fnd_shm_header, thread_high, MEANING_FIGURE);
 	MEAN(0, fnd_shm_header, sample_every, MEANING_FIGURE);
 	MEAN(0, fnd_shm_header, sample_always, MEANING_FIGURE);
+	MEAN(0, fnd_shm_header, remains_head, MEANING_FIGURE);
+	MEAN(0, fnd_shm_header, area, MEANING_NONE); /* what it means is for the layer above to check */
 	for (uint32_t i = 0; i <= h->processes; i++) {
 		uint64_t p = h->process_off + i * sizeof(struct fnd_shm_process);
 
