@@ -9,8 +9,21 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(XXHASH REQUIRED libxxhash) # header only: XXH_INLINE_ALL
 pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)
 pkg_check_modules(MSGPACK REQUIRED IMPORTED_TARGET msgpack)
+pkg_check_modules(SYSTEMD libsystemd) # optional, its header only: the log's journald sink loads it
+if(SYSTEMD_FOUND)
+	add_compile_definitions(FND_HAVE_SYSTEMD)
+	include_directories(SYSTEM ${SYSTEMD_INCLUDE_DIRS})
+endif()
 
 # The private backends and the bench. Linked only where used, never seen by a public header.
+if(FOUNDATION_PRIVATE_BACKENDS)
+	pkg_check_modules(URCU_BP REQUIRED IMPORTED_TARGET liburcu-bp liburcu-cds)
+	set(FOUNDATION_URCU_LIBRARIES PkgConfig::URCU_BP)
+	set(FOUNDATION_PC_URCU " -lurcu-bp -lurcu-cds -lurcu-common")
+	set(FOUNDATION_CONFIG_URCU ";urcu-bp;urcu-cds;urcu-common")
+else()
+	add_compile_definitions(FND_NO_PRIVATE_BACKENDS)
+endif()
 pkg_check_modules(URCU REQUIRED IMPORTED_TARGET liburcu-memb liburcu-qsbr liburcu-cds)
 
 # The tools.

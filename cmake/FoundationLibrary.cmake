@@ -3,7 +3,8 @@
 
 set(FOUNDATION_PUBLIC_INCLUDES ${PROJECT_SOURCE_DIR}/shm/include
 	${PROJECT_SOURCE_DIR}/runtime/include)
-set(FOUNDATION_PRIVATE_LIBRARIES PkgConfig::ISAL PkgConfig::MSGPACK Threads::Threads)
+set(FOUNDATION_PRIVATE_LIBRARIES PkgConfig::ISAL PkgConfig::MSGPACK Threads::Threads
+	${CMAKE_DL_LIBS} ${FOUNDATION_URCU_LIBRARIES})
 set(FOUNDATION_SYMBOL_MAP ${PROJECT_SOURCE_DIR}/cmake/libfoundation.map)
 
 add_library(foundation SHARED $<TARGET_OBJECTS:foundation_shm>

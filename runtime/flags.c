@@ -181,33 +181,43 @@ int fnd_flag_find(struct fnd_flags *f, const char *name)
 
 /* --- percentages ---------------------------------------------------------------------------------- */
 
-/* The part of 100 an identity has in a flag: below the percentage it is in. */
-static unsigned int share(const char *flag, const char *identity)
+/* Where in 0 to 99 an identity stands: below the percentage it is in. */
+static unsigned int share(uint64_t seed, const char *identity)
 {
-	XXH64_hash_t seed = XXH3_64bits(flag, strlen(flag));
-
 	return (unsigned int)((XXH3_64bits_withSeed(identity, strlen(identity), seed) >> 32) * 100 >> 32);
 }
 
-static bool covered(const struct fnd_flags *f, unsigned int id, const char *name, int percent, const char *identity)
+/* 0: the flag's name cannot be found. */
+static uint64_t seed_of(const struct fnd_flags *f, unsigned int id)
 {
-	char own[FND_FLAG_NAME_MAX + 1];
+	struct fnd_flags *own = (struct fnd_flags *)(uintptr_t)f;
+	char name[FND_FLAG_NAME_MAX + 1];
+	uint64_t seed;
+
+	if (id < FND_FLAG_KNOWN)
+		return XXH3_64bits(names[id][0], strlen(names[id][0]));
+	/* relaxed: a flag keeps its name, so every thread finds the same */
+	seed = fnd_load_relaxed(&own->seed[id - FND_FLAG_KNOWN]);
+	if (seed == 0 && fnd_app_name(own, id, name)) {
+		seed = XXH3_64bits(name, strlen(name));
+		fnd_store_relaxed(&own->seed[id - FND_FLAG_KNOWN], seed); /* relaxed: as above */
+	}
+	return seed;
+}
+
+static bool covered(const struct fnd_flags *f, unsigned int id, int percent, const char *identity)
+{
+	uint64_t seed;
 
 	if (percent <= 0 || percent >= 100)
 		return percent >= 100;
-	if (id < FND_FLAG_KNOWN)
-		name = names[id][0];
-	if (!name) {
-		if (!fnd_app_name((struct fnd_flags *)(uintptr_t)f, id, own))
-			return false;
-		name = own;
-	}
-	return share(name, identity ? identity : f->identity) < (unsigned int)percent;
+	seed = seed_of(f, id);
+	return seed != 0 && share(seed, identity ? identity : f->identity) < (unsigned int)percent;
 }
 
 int fnd_flag_for(const struct fnd_flags *f, unsigned int id, const char *identity)
 {
-	return covered(f, id, NULL, fnd_flag_percent(f, id), identity);
+	return covered(f, id, fnd_flag_percent(f, id), identity);
 }
 
 int fnd_flags_identity_set(struct fnd_flags *f, const char *identity)
@@ -238,7 +248,7 @@ int fnd_flag_evaluate(struct fnd_flags *f, const char *name, const char *identit
 			d.error_code = "FLAG_NOT_FOUND";
 	}
 	if (!d.error_code) {
-		d.value = covered(f, (unsigned int)id, name, d.percent, identity);
+		d.value = covered(f, (unsigned int)id, d.percent, identity);
 		d.reason = d.percent > 0 && d.percent < 100 ? "SPLIT" : "STATIC";
 	}
 	d.variant = d.value ? "on" : "off";
@@ -268,8 +278,11 @@ static void view_word(uint64_t word, struct fnd_flags_view *v)
 
 static void view_block(uint64_t root, const uint8_t *block, struct fnd_flags_view *v)
 {
-	for (unsigned int i = 0; i < FND_APP_FLAGS; i++)
-		v->percent[FND_FLAG_KNOWN + i] = root && block[i] <= 100 ? block[i] : FND_APP_FLAG_UNDEFINED;
+	for (unsigned int i = 0; i < FND_APP_FLAGS; i++) {
+		uint8_t p = fnd_load_relaxed(&block[i]); /* relaxed: the caller compares the roots */
+
+		v->percent[FND_FLAG_KNOWN + i] = root && p <= 100 ? p : FND_APP_FLAG_UNDEFINED;
+	}
 }
 
 void fnd_flags_view(const struct fnd_flags *f, struct fnd_flags_view *ret_view)
@@ -335,7 +348,7 @@ int fnd_flags_open(struct fnd_segment *seg, struct fnd_flags **ret_flags)
 {
 	struct fnd_table_options opt = { .size = sizeof(opt),
 					 .key_max = FND_FLAG_NAME_MAX,
-					 .value_max = sizeof(struct fnd_stored_flag),
+					 .value_max = sizeof(struct fnd_stored_places),
 					 .capacity = FND_FLAG_MAX + 1 };
 	struct fnd_participant self;
 	char name[FND_NAME_MAX + 16];
@@ -376,5 +389,7 @@ void fnd_flags_close(struct fnd_flags *f)
 
 int fnd_flags_durable(struct fnd_flags *f)
 {
-	return f->journal ? fnd_journal_writable(f->journal) : -ENOMEM;
+	int err = fnd_flags_journal_here(f->journal, f->area);
+
+	return err ? err : fnd_journal_writable(f->journal);
 }

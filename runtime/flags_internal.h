@@ -24,6 +24,7 @@ struct fnd_flags {
 	struct fnd_table *table;
 	struct fnd_events *events;
 	struct fnd_journal *journal;
+	uint64_t seed[FND_APP_FLAGS]; /* of an application flag's choice of identities; 0: its name is not known yet */
 	char identity[FND_FLAG_IDENTITY_MAX + 1];
 };
 
@@ -39,7 +40,20 @@ struct fnd_stored_flag {
 	char reason[FND_FLAG_TEXT_MAX + 1];
 };
 
+/* A definition that is under way: name[0] 0: none is. */
+struct fnd_stored_pending {
+	char name[FND_FLAG_NAME_MAX + 1];
+	struct fnd_stored_flag flag; /* `after` is the percentage to begin with */
+};
+
+/* The record that stands for all application flags. */
+struct fnd_stored_places {
+	uint8_t used[FND_APP_FLAGS / 8];
+	struct fnd_stored_pending pending;
+};
+
 _Static_assert(sizeof(struct fnd_stored_flag) == 560, "part of the segment's format");
+_Static_assert(sizeof(struct fnd_stored_places) == 656, "part of the segment's format");
 
 /* --- the word ------------------------------------------------------------------------------------- */
 
@@ -64,9 +78,15 @@ FND_FLAGS_HIDDEN uint64_t fnd_word_counted(uint64_t w);
 FND_FLAGS_HIDDEN void fnd_flags_wake(struct fnd_shm_runtime *area);
 FND_FLAGS_HIDDEN bool fnd_flag_name_valid(const char *name);
 FND_FLAGS_HIDDEN int fnd_flag_stored(struct fnd_flags *f, const char *name, struct fnd_stored_flag *ret);
-/* Puts an application flag into the block in force, as the one under the lock; 0 or an error. */
+
+/* flags_application.c */
+/* One step, under the lock; what they were goes to @ret_before. */
+FND_FLAGS_HIDDEN int fnd_app_change(struct fnd_flags *f, const struct fnd_flag_change *change,
+				    unsigned int *ret_before, unsigned int count, uint64_t *ret_generation);
+/* The number of the new flag, or of the one that has the name by now. */
 FND_FLAGS_HIDDEN int fnd_app_define(struct fnd_flags *f, const char *name, const char *description,
-				    unsigned int fallback, unsigned int percent);
+				    unsigned int fallback, unsigned int percent, uint64_t *ret_generation);
+FND_FLAGS_HIDDEN bool fnd_app_name(struct fnd_flags *f, unsigned int id, char ret_name[FND_FLAG_NAME_MAX + 1]);
 
 /* flags_journal.c */
 struct fnd_flags_changed {
@@ -76,14 +96,35 @@ struct fnd_flags_changed {
 	const unsigned int *application_before;
 	unsigned int count;
 	const struct fnd_flag_record *defined; /* NULL, or a definition */
+	uint64_t generation; /* of the application flags, with one of the two */
+	bool ahead; /* it is written before it is stored */
+	bool takes_back; /* what was written ahead under the next numbers was never stored */
 	const struct fnd_change_info *info;
 };
 
+/* 0: on disk, and noted as such unless it was ahead. */
 FND_FLAGS_HIDDEN int fnd_flags_write(struct fnd_flags *f, struct fnd_journal *journal,
 				     struct fnd_shm_runtime *area, const struct fnd_flags_changed *c);
+/* What is on disk is stored too. */
+FND_FLAGS_HIDDEN void fnd_flags_journalled(struct fnd_shm_runtime *area, uint32_t count);
+FND_FLAGS_HIDDEN void fnd_app_journalled(struct fnd_flags *f, uint64_t generation);
+/* Is @journal the one that this segment's flags are in? 0, or an error that says where that is. */
+FND_FLAGS_HIDDEN int fnd_flags_journal_here(struct fnd_journal *journal, struct fnd_shm_runtime *area);
+
+/* flags_ahead.c */
+/* From begin to end nobody else writes ahead. A descriptor for the end, or what keeps the journal from it. */
+FND_FLAGS_HIDDEN int fnd_flags_ahead_begin(struct fnd_flags *f);
+FND_FLAGS_HIDDEN void fnd_flags_ahead_end(struct fnd_flags *f, int fd);
+/* What one that died in between has announced is taken back. */
+FND_FLAGS_HIDDEN int fnd_flags_ahead_finish(struct fnd_flags *f);
+
+/* flags_restore.c */
 FND_FLAGS_HIDDEN void fnd_flags_restore(struct fnd_flags *f);
+/* Which segment of this name this is, and where its journal is, noted if they are not. */
+FND_FLAGS_HIDDEN void fnd_flags_settle(struct fnd_journal *journal, struct fnd_shm_runtime *area);
+
+/* flags_tell.c */
 /* Event and record for every flag that really changed: as far as the tables allow. */
 FND_FLAGS_HIDDEN void fnd_flags_tell(struct fnd_flags *f, const struct fnd_flags_changed *c);
-FND_FLAGS_HIDDEN bool fnd_app_name(struct fnd_flags *f, unsigned int id, char ret_name[FND_FLAG_NAME_MAX + 1]);
 
 #endif

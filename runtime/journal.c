@@ -10,11 +10,13 @@
  *  C. What a dead appender left unfinished is cut off by the next one, which says so in a record of its own.
  *  D. A failed append leaves the file as it was.
  *
- * Rotation makes the next file aside (a `state` record first), then renames the old one away and the new one
- * in: a death in between leaves at worst no current file, and the next appender takes the number to go on
- * with from the newest rotated one.
+ * Rotation makes the next file aside, then renames the old one away and the new one in: a death in between
+ * leaves at worst no current file, and the next appender takes the number to go on with from the newest rotated
+ * one. The next file begins with what a segment made anew needs: the caller's `state` record; where the caller
+ * has none, the lines that tell flags and stage are carried over as they are, with their numbers. The newest
+ * record of the configuration always is.
  */
-#include <foundation/journal.h>
+#include "journal_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,28 +28,34 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <isa-l/crc.h>
-
 #include "json.h"
 
-#define FILE_NAME "journal"
-#define PATH_BYTES 4096
-#define CRC_BYTES 9 /* eight digits and a blank */
+#define DIRECTORY_BYTES 4096 /* a file below that may be so new that its name is not on disk */
+#define STATELESS 4u /* who has no state record to begin a file with lets it grow to so many times the limit */
 
-struct fnd_journal {
-	char dir[PATH_BYTES - 64];
-	char *state; /* members of the state record, NULL: none */
-	uint64_t max_bytes;
-	uint32_t keep, lock_timeout_ms;
-	char boot[37];
-};
-
-static int fail(int err, const char *what, const char *path)
+int fnd_journal_fail(int err, const char *what, const char *path)
 {
 	return fnd_error_set(err, "journal: %s %s: %s", what, path, strerror(err));
 }
 
 /* --- where ---------------------------------------------------------------------------------------- */
+
+/* The directory's name. One's own UID/NAME is NAME; @ is in no name, so that no two segments share one. */
+static int name_of(const char *segment, char *name, size_t size)
+{
+	const char *slash = strchr(segment, '/'), *bare = slash ? slash + 1 : segment;
+	size_t bytes = strlen(bare), digits = slash ? (size_t)(slash - segment) : 0;
+
+	if (bytes < 1 || bytes > FND_JOURNAL_NAME_MAX || bare[0] == '.' || digits > 10 || (slash && !digits) ||
+	    strspn(segment, "0123456789") < digits ||
+	    strspn(bare, "abcdefghijklmnopqrstuvwxyz0123456789._-") != bytes)
+		return fnd_error_set(EINVAL, "journal: no segment has the name \"%.80s\"", segment);
+	if (slash && strtoul(segment, NULL, 10) != geteuid())
+		snprintf(name, size, "%.*s@%s", (int)digits, segment, bare);
+	else
+		snprintf(name, size, "%s", bare);
+	return 0;
+}
 
 static int find_directory(struct fnd_journal *j, const char *segment)
 {
@@ -55,11 +63,9 @@ static int find_directory(struct fnd_journal *j, const char *segment)
 	char name[96];
 	int n;
 
-	n = snprintf(name, sizeof(name), "%s", segment);
-	if (n < 1 || n >= (int)sizeof(name) || name[0] == '.')
-		return fnd_error_set(EINVAL, "journal: no segment has the name \"%s\"", segment);
-	for (char *c = name; *c; c++)
-		*c = *c == '/' ? '.' : *c;
+	n = name_of(segment, name, sizeof(name));
+	if (n)
+		return n;
 	if (state && *state)
 		n = snprintf(j->dir, sizeof(j->dir), "%s/%s", state, name);
 	else if (geteuid() == 0)
@@ -86,7 +92,8 @@ int fnd_journal_open(const char *segment, const struct fnd_journal_options *opt,
 	struct fnd_journal *j;
 	int err;
 
-	if (!segment || !ret_journal || (opt && opt->size != sizeof(*opt)))
+	if (!segment || !ret_journal ||
+	    (opt && (opt->size != sizeof(*opt) || opt->keep > FND_JOURNAL_KEEP_MAX)))
 		return -EINVAL;
 	j = calloc(1, sizeof(*j));
 	if (!j)
@@ -131,18 +138,64 @@ int fnd_journal_keep_state(struct fnd_journal *j, const char *members)
 	return 0;
 }
 
-static void path_of(const struct fnd_journal *j, const char *what, unsigned int number, char path[PATH_BYTES])
+int fnd_journal_limits_set(struct fnd_journal *j, uint64_t max_bytes, uint32_t keep)
+{
+	if (max_bytes == 0 || keep == 0 || keep > FND_JOURNAL_KEEP_MAX)
+		return -EINVAL;
+	j->max_bytes = max_bytes;
+	j->keep = keep;
+	return 0;
+}
+
+void fnd_journal_path(const struct fnd_journal *j, const char *what, unsigned int number,
+		      char path[FND_JOURNAL_PATH])
 {
 	if (number)
-		snprintf(path, PATH_BYTES, "%s/%s.%u", j->dir, what, number);
+		snprintf(path, FND_JOURNAL_PATH, "%s/%s.%u", j->dir, what, number);
 	else
-		snprintf(path, PATH_BYTES, "%s/%s", j->dir, what);
+		snprintf(path, FND_JOURNAL_PATH, "%s/%s", j->dir, what);
+}
+
+int fnd_journal_open_file(const struct fnd_journal *j, const char *what, unsigned int number, int flags)
+{
+	char path[FND_JOURNAL_PATH];
+	struct stat st;
+	int fd;
+
+	fnd_journal_path(j, what, number, path);
+	/* a FIFO in its place must not make anybody wait */
+	fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+		close(fd);
+		return -EINVAL;
+	}
+	return fd;
+}
+
+/* So that a directory that was made is there after a power cut. */
+static void sync_parent(const char *path)
+{
+	char parent[FND_JOURNAL_PATH], *slash;
+	int fd;
+
+	snprintf(parent, sizeof(parent), "%s", path);
+	slash = strrchr(parent, '/');
+	if (!slash)
+		return;
+	slash[slash == parent] = '\0';
+	fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	fsync(fd);
+	close(fd);
 }
 
 /* The directory and those above it, private to the user. */
 static int make_directory(const struct fnd_journal *j)
 {
-	char path[PATH_BYTES];
+	char path[FND_JOURNAL_PATH];
 
 	snprintf(path, sizeof(path), "%s", j->dir);
 	for (char *c = path + 1;; c++) {
@@ -151,8 +204,10 @@ static int make_directory(const struct fnd_journal *j)
 		if (end && end != '/')
 			continue;
 		*c = '\0';
-		if (mkdir(path, 0700) != 0 && errno != EEXIST)
-			return fail(errno, "making", path);
+		if (mkdir(path, 0700) == 0)
+			sync_parent(path);
+		else if (errno != EEXIST)
+			return fnd_journal_fail(errno, "making", path);
 		*c = end;
 		if (!end)
 			return 0;
@@ -164,36 +219,14 @@ static int sync_directory(const struct fnd_journal *j)
 	int fd = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
 
 	if (fd < 0)
-		return fail(errno, "opening", j->dir);
+		return fnd_journal_fail(errno, "opening", j->dir);
 	if (fsync(fd) != 0)
-		err = fail(errno, "syncing", j->dir);
+		err = fnd_journal_fail(errno, "syncing", j->dir);
 	close(fd);
 	return err;
 }
 
 /* --- lines ---------------------------------------------------------------------------------------- */
-
-static uint32_t crc_of(const char *json, size_t bytes)
-{
-	return ~crc32_iscsi((unsigned char *)(uintptr_t)json, (int)bytes, ~0u);
-}
-
-/* Is [line, line + bytes), without its newline, a sound record? */
-static bool line_sound(const char *line, size_t bytes)
-{
-	char digits[CRC_BYTES], *end;
-	unsigned long crc;
-
-	if (bytes < CRC_BYTES + 2 || bytes > FND_JOURNAL_RECORD_MAX || line[CRC_BYTES - 1] != ' ')
-		return false;
-	memcpy(digits, line, CRC_BYTES - 1);
-	digits[CRC_BYTES - 1] = '\0';
-	if (strspn(digits, "0123456789abcdef") != CRC_BYTES - 1)
-		return false;
-	crc = strtoul(digits, &end, 16);
-	return crc == crc_of(line + CRC_BYTES, bytes - CRC_BYTES) &&
-	       fnd_json_valid(line + CRC_BYTES, bytes - CRC_BYTES);
-}
 
 static uint64_t wall_ns(void)
 {
@@ -207,8 +240,8 @@ static uint64_t wall_ns(void)
 static int line_make(const struct fnd_journal *j, uint64_t n, const char *type, const char *members, char *buf,
 		     size_t size)
 {
-	struct fnd_json out = { .buf = buf + CRC_BYTES, .size = size - CRC_BYTES - 1 };
-	char digits[CRC_BYTES + 1];
+	struct fnd_json out = { .buf = buf + FND_JOURNAL_CRC, .size = size - FND_JOURNAL_CRC - 1 };
+	char digits[FND_JOURNAL_CRC + 1];
 
 	fnd_json_raw(&out, "{");
 	fnd_json_number(&out, "n", n);
@@ -221,95 +254,32 @@ static int line_make(const struct fnd_journal *j, uint64_t n, const char *type, 
 		fnd_json_raw(&out, members);
 	}
 	fnd_json_raw(&out, "}");
-	if (out.full || out.used + CRC_BYTES > FND_JOURNAL_RECORD_MAX)
+	if (out.full || out.used + FND_JOURNAL_CRC > FND_JOURNAL_RECORD_MAX)
 		return fnd_error_set(E2BIG, "journal: a record has at most %u bytes", FND_JOURNAL_RECORD_MAX);
 	if (!fnd_json_valid(out.buf, out.used))
 		return fnd_error_set(EINVAL, "journal: members that are no JSON: %.60s", members);
-	snprintf(digits, sizeof(digits), "%08x ", crc_of(out.buf, out.used));
-	memcpy(buf, digits, CRC_BYTES);
-	buf[CRC_BYTES + out.used] = '\n';
-	return (int)(CRC_BYTES + out.used + 1);
+	snprintf(digits, sizeof(digits), "%08x ", fnd_journal_crc(out.buf, out.used));
+	memcpy(buf, digits, FND_JOURNAL_CRC);
+	buf[FND_JOURNAL_CRC + out.used] = '\n';
+	return (int)(FND_JOURNAL_CRC + out.used + 1);
 }
 
 /* --- under the lock ------------------------------------------------------------------------------- */
 
-struct tail {
-	int fd;
-	off_t bytes;	 /* of the file */
-	off_t sound;	 /* end of its last sound line */
-	uint64_t last_n; /* its number, 0: none */
-};
-
-/* Reads the end of the file, far enough back for a whole record, and finds the last sound line. */
-static int tail_look(struct tail *t)
-{
-	size_t want = 2 * FND_JOURNAL_RECORD_MAX, got = 0;
-	off_t from, line;
-	struct stat st;
-	char *buf;
-
-	if (fstat(t->fd, &st) != 0)
-		return fail(errno, "looking at", FILE_NAME);
-	t->bytes = t->sound = st.st_size;
-	t->last_n = 0;
-	from = st.st_size > (off_t)want ? st.st_size - (off_t)want : 0;
-	want = (size_t)(st.st_size - from);
-	buf = malloc(want + 1);
-	if (!buf)
-		return -ENOMEM;
-	while (got < want) {
-		ssize_t n = pread(t->fd, buf + got, want - got, from + (off_t)got);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		got += (size_t)n;
-	}
-	/* from the end, line by line, to one that is sound; what is behind it is a tail that was cut short */
-	for (line = (off_t)got; line > 0;) {
-		off_t end = line;
-		size_t bytes;
-
-		if (buf[end - 1] == '\n')
-			end--;
-		for (line = end; line > 0 && buf[line - 1] != '\n';)
-			line--;
-		bytes = (size_t)(end - line);
-		if (buf[end] == '\n' && end < (off_t)got && line_sound(buf + line, bytes)) {
-			t->sound = from + end + 1;
-			fnd_json_get_number(buf + line + CRC_BYTES, bytes - CRC_BYTES, "n", &t->last_n);
-			free(buf);
-			return 0;
-		}
-	}
-	free(buf);
-	t->sound = from; /* nothing sound in two records' length: an empty file, or damage */
-	return 0;
-}
-
-static int open_file(const struct fnd_journal *j, const char *name, unsigned int number, int flags)
-{
-	char path[PATH_BYTES];
-
-	path_of(j, name, number, path);
-	return open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
-}
-
 static uint64_t last_number_of(const struct fnd_journal *j, unsigned int rotated)
 {
-	struct tail t = { .fd = open_file(j, FILE_NAME, rotated, O_RDONLY) };
+	struct fnd_journal_tail t = { .fd = fnd_journal_open_file(j, FND_JOURNAL_FILE, rotated, O_RDONLY) };
 
 	if (t.fd < 0)
 		return 0;
-	if (tail_look(&t))
+	if (fnd_journal_tail_look(&t))
 		t.last_n = 0;
 	close(t.fd);
 	return t.last_n;
 }
 
 /* All or nothing: a short write or a failed sync takes back what is there. */
-static int write_whole(struct tail *t, const char *line, size_t bytes)
+static int write_whole(struct fnd_journal_tail *t, const char *line, size_t bytes)
 {
 	ssize_t n;
 	int err = 0;
@@ -326,11 +296,11 @@ static int write_whole(struct tail *t, const char *line, size_t bytes)
 		return 0;
 	}
 	if (ftruncate(t->fd, t->sound) != 0)
-		return fail(err, "writing, and cutting off again,", FILE_NAME);
-	return fail(err, "writing", FILE_NAME);
+		return fnd_journal_fail(err, "writing, and cutting off again,", FND_JOURNAL_FILE);
+	return fnd_journal_fail(err, "writing", FND_JOURNAL_FILE);
 }
 
-static int append_line(const struct fnd_journal *j, struct tail *t, const char *type, const char *members,
+static int append_line(const struct fnd_journal *j, struct fnd_journal_tail *t, const char *type, const char *members,
 		       char *buf)
 {
 	int n = line_make(j, t->last_n + 1, type, members, buf, FND_JOURNAL_RECORD_MAX + 2);
@@ -341,47 +311,129 @@ static int append_line(const struct fnd_journal *j, struct tail *t, const char *
 	return err;
 }
 
-/* What an appender that died has left. */
-static int tail_cut(const struct fnd_journal *j, struct tail *t, char *buf)
+/*
+ * What an appender that died has left. More than a record's length is damage of another kind: it stays where it is,
+ * readers pass over it, and a newline keeps the next record clear of it.
+ */
+static int tail_cut(const struct fnd_journal *j, struct fnd_journal_tail *t, char *buf)
 {
 	off_t cut = t->bytes - t->sound;
+	bool keep = cut > FND_JOURNAL_RECORD_MAX + 1;
 	char members[64];
 
 	if (cut == 0)
 		return 0;
-	if (ftruncate(t->fd, t->sound) != 0)
-		return fail(errno, "cutting the tail of", FILE_NAME);
+	if (keep) {
+		t->sound = t->bytes;
+		errno = 0;
+		if (pwrite(t->fd, "\n", 1, t->sound) != 1)
+			return fnd_journal_fail(errno ? errno : ENOSPC, "writing", FND_JOURNAL_FILE);
+		t->sound++;
+	} else if (ftruncate(t->fd, t->sound) != 0) {
+		return fnd_journal_fail(errno, "cutting the tail of", FND_JOURNAL_FILE);
+	}
 	snprintf(members, sizeof(members), "\"bytes\":%lld", (long long)cut);
-	return append_line(j, t, "journal.cut", members, buf);
+	return append_line(j, t, keep ? "journal.damaged" : "journal.cut", members, buf);
 }
 
-static int rotate(const struct fnd_journal *j, struct tail *t, char *buf)
-{
-	struct tail fresh = { .last_n = t->last_n };
-	char from[PATH_BYTES], to[PATH_BYTES];
-	int err = 0;
+/* --- rotation ------------------------------------------------------------------------------------- */
 
-	path_of(j, FILE_NAME ".new", 0, from);
-	unlink(from);
-	fresh.fd = open_file(j, FILE_NAME ".new", 0, O_RDWR | O_CREAT | O_EXCL);
-	if (fresh.fd < 0)
-		return fail(errno, "making", from);
-	if (j->state)
-		err = append_line(j, &fresh, "state", j->state, buf);
-	if (!err && fsync(fresh.fd) != 0)
-		err = fail(errno, "syncing", from);
-	for (unsigned int i = j->keep; i > 0 && !err; i--) {
-		path_of(j, FILE_NAME, i, to);
-		path_of(j, FILE_NAME, i - 1, from);
+struct carry {
+	bool flags;		 /* the caller has no state record */
+	uint64_t state, config; /* numbers of the newest records of the kind */
+	struct fnd_journal_tail *to;
+};
+
+static int carry_find(const char *line, size_t bytes, void *arg)
+{
+	struct carry *c = arg;
+	char type[64] = "";
+
+	fnd_json_get_text(line + FND_JOURNAL_CRC, bytes - FND_JOURNAL_CRC, "type", type, sizeof(type));
+	if (strcmp(type, "state") == 0)
+		c->state = fnd_journal_line_number(line, bytes);
+	if (strncmp(type, "config.", 7) == 0)
+		c->config = fnd_journal_line_number(line, bytes);
+	return 0;
+}
+
+static int carry_copy(const char *line, size_t bytes, void *arg)
+{
+	const uint64_t n = fnd_journal_line_number(line, bytes);
+	struct carry *c = arg;
+	const char *flags;
+	size_t len;
+
+	if (n != c->config && !(c->flags && n >= c->state &&
+				fnd_json_find(line + FND_JOURNAL_CRC, bytes - FND_JOURNAL_CRC, "flags", &flags, &len)))
+		return 0;
+	errno = 0;
+	if (pwrite(c->to->fd, line, bytes, c->to->sound) != (ssize_t)bytes ||
+	    pwrite(c->to->fd, "\n", 1, c->to->sound + (off_t)bytes) != 1)
+		return fnd_journal_fail(errno ? errno : ENOSPC, "carrying over to", FND_JOURNAL_FILE ".new");
+	c->to->sound += (off_t)bytes + 1;
+	return 0;
+}
+
+/* The next file, whole, under another name. */
+static int next_make(const struct fnd_journal *j, const struct fnd_journal_tail *t, struct fnd_journal_tail *fresh,
+		     char *buf)
+{
+	struct carry c = { .flags = !j->state, .to = fresh };
+	unsigned int damaged;
+	int err;
+
+	err = fnd_journal_lines(t->fd, carry_find, &c, &damaged);
+	if (!err && (c.config || c.flags))
+		err = fnd_journal_lines(t->fd, carry_copy, &c, &damaged);
+	if (!err && j->state)
+		err = append_line(j, fresh, "state", j->state, buf);
+	else if (!err) /* the last line has the last number */
+		err = append_line(j, fresh, "journal.rotated", "", buf);
+	if (!err && fsync(fresh->fd) != 0)
+		err = fnd_journal_fail(errno, "syncing", FND_JOURNAL_FILE ".new");
+	return err;
+}
+
+static int rename_all(const struct fnd_journal *j)
+{
+	char from[FND_JOURNAL_PATH], to[FND_JOURNAL_PATH];
+
+	for (unsigned int i = j->keep; i > 0; i--) {
+		fnd_journal_path(j, FND_JOURNAL_FILE, i, to);
+		fnd_journal_path(j, FND_JOURNAL_FILE, i - 1, from);
 		if (rename(from, to) != 0 && errno != ENOENT)
-			err = fail(errno, "renaming", from);
+			return fnd_journal_fail(errno, "renaming", from);
 	}
-	path_of(j, FILE_NAME ".new", 0, from);
-	path_of(j, FILE_NAME, 0, to);
-	if (!err && rename(from, to) != 0)
-		err = fail(errno, "renaming", from);
-	if (!err)
-		err = sync_directory(j);
+	for (unsigned int i = j->keep + 1; i <= FND_JOURNAL_KEEP_MAX; i++) { /* of a time when more were kept */
+		fnd_journal_path(j, FND_JOURNAL_FILE, i, to);
+		unlink(to);
+	}
+	fnd_journal_path(j, FND_JOURNAL_FILE ".new", 0, from);
+	fnd_journal_path(j, FND_JOURNAL_FILE, 0, to);
+	if (rename(from, to) != 0)
+		return fnd_journal_fail(errno, "renaming", from);
+	return sync_directory(j);
+}
+
+/* A next file that cannot be made (a full disk) is no failure: the old one goes on. */
+static int rotate(const struct fnd_journal *j, struct fnd_journal_tail *t, char *buf)
+{
+	struct fnd_journal_tail fresh = { .last_n = t->last_n };
+	char path[FND_JOURNAL_PATH];
+	int err;
+
+	fnd_journal_path(j, FND_JOURNAL_FILE ".new", 0, path);
+	unlink(path);
+	fresh.fd = fnd_journal_open_file(j, FND_JOURNAL_FILE ".new", 0, O_RDWR | O_CREAT | O_EXCL);
+	if (fresh.fd < 0)
+		return 0;
+	if (next_make(j, t, &fresh, buf)) {
+		close(fresh.fd);
+		unlink(path);
+		return 0;
+	}
+	err = rename_all(j);
 	if (err) {
 		close(fresh.fd);
 		return err;
@@ -391,62 +443,87 @@ static int rotate(const struct fnd_journal *j, struct tail *t, char *buf)
 	return 0;
 }
 
+static bool rotation_due(const struct fnd_journal *j, const struct fnd_journal_tail *t)
+{
+	uint64_t limit = j->max_bytes;
+
+	if (!j->state)
+		limit = limit > UINT64_MAX / STATELESS ? UINT64_MAX : limit * STATELESS;
+	return (uint64_t)t->sound >= limit;
+}
+
+/* --- the lock ------------------------------------------------------------------------------------- */
+
+/* Has it still got its name? A purge takes it away. */
+static bool lock_named(const struct fnd_journal *j, int fd)
+{
+	char path[FND_JOURNAL_PATH];
+	struct stat ours, named;
+
+	fnd_journal_path(j, "lock", 0, path);
+	return fstat(fd, &ours) == 0 && lstat(path, &named) == 0 && ours.st_dev == named.st_dev &&
+	       ours.st_ino == named.st_ino;
+}
+
+static uint64_t clock_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
+}
+
 /* One lock file for all files, never renamed. 0 and *ret_fd, or an error. */
-static int lock_journal(const struct fnd_journal *j, int *ret_fd)
+static int lock_journal(const struct fnd_journal *j, bool make, int *ret_fd)
 {
 	const struct timespec nap = { 0, 2000000 };
-	int fd = open_file(j, "lock", 0, O_RDWR | O_CREAT);
-	unsigned int waited = 0;
+	const uint64_t end = clock_ms() + j->lock_timeout_ms;
 
-	if (fd < 0)
-		return fail(errno, "opening the lock in", j->dir);
-	while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		if (errno != EWOULDBLOCK && errno != EINTR) {
-			int err = errno;
+	for (;;) {
+		int err = make ? make_directory(j) : 0, fd;
 
-			close(fd);
-			return fail(err, "locking", j->dir);
+		if (err)
+			return err;
+		fd = fnd_journal_open_file(j, "lock", 0, O_RDWR | O_CREAT);
+		if (fd < 0 && !(make && fd == -ENOENT)) /* purged just now */
+			return fnd_journal_fail(-fd, "opening the lock in", j->dir);
+		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && lock_named(j, fd)) {
+			*ret_fd = fd;
+			return 0;
 		}
-		if (waited >= j->lock_timeout_ms) {
+		if (fd >= 0)
 			close(fd);
+		if (clock_ms() >= end)
 			return fnd_error_set(ETIMEDOUT, "journal: another process holds %s/lock (fuser says who)",
 					     j->dir);
-		}
 		nanosleep(&nap, NULL);
-		waited += 2;
 	}
-	*ret_fd = fd;
-	return 0;
 }
 
 static int append_locked(const struct fnd_journal *j, const char *type, const char *members, uint64_t *ret_n)
 {
-	struct tail t = { .fd = open_file(j, FILE_NAME, 0, O_RDWR) };
-	char *buf = malloc(FND_JOURNAL_RECORD_MAX + 2);
-	bool fresh = t.fd < 0;
-	int err = buf ? 0 : -ENOMEM;
+	struct fnd_journal_tail t = { .fd = fnd_journal_open_file(j, FND_JOURNAL_FILE, 0, O_RDWR | O_CREAT) };
+	char *buf;
+	int err;
 
-	if (!err && fresh) {
-		t.fd = errno == ENOENT ? open_file(j, FILE_NAME, 0, O_RDWR | O_CREAT) : -1;
-		if (t.fd < 0)
-			err = fail(errno, "opening the journal in", j->dir);
-	}
-	if (!err)
-		err = tail_look(&t);
+	if (t.fd < 0)
+		return fnd_journal_fail(-t.fd, "opening the journal in", j->dir);
+	buf = malloc(FND_JOURNAL_RECORD_MAX + 2);
+	err = buf ? fnd_journal_tail_look(&t) : -ENOMEM;
 	if (!err && t.last_n == 0)
 		t.last_n = last_number_of(j, 1);
 	if (!err)
 		err = tail_cut(j, &t, buf);
-	if (!err && (uint64_t)t.sound >= j->max_bytes)
+	if (!err && rotation_due(j, &t))
 		err = rotate(j, &t, buf);
 	if (!err)
 		err = append_line(j, &t, type, members, buf);
-	if (!err && fresh)
+	/* the file's name too; whoever made it may have died before that */
+	if (!err && t.sound < DIRECTORY_BYTES)
 		err = sync_directory(j);
 	if (!err && ret_n)
 		*ret_n = t.last_n;
-	if (t.fd >= 0)
-		close(t.fd);
+	close(t.fd);
 	free(buf);
 	return err;
 }
@@ -458,9 +535,7 @@ int fnd_journal_append(struct fnd_journal *j, const char *type, const char *memb
 
 	if (n < 1 || n > 63 || strspn(type, "abcdefghijklmnopqrstuvwxyz._") != n || !members)
 		return fnd_error_set(EINVAL, "journal: a record's type is [a-z._]{1,63}");
-	err = make_directory(j);
-	if (!err)
-		err = lock_journal(j, &lock);
+	err = lock_journal(j, true, &lock);
 	if (err)
 		return err;
 	err = append_locked(j, type, members, ret_n);
@@ -468,100 +543,56 @@ int fnd_journal_append(struct fnd_journal *j, const char *type, const char *memb
 	return err;
 }
 
-/* --- reading -------------------------------------------------------------------------------------- */
+/* --- the whole ------------------------------------------------------------------------------------ */
 
-static int hand_out(const char *line, size_t bytes, int (*fn)(const struct fnd_journal_record *r, void *arg),
-		    void *arg)
+static int remove_one(const struct fnd_journal *j, const char *what, unsigned int number)
 {
-	struct fnd_journal_record r = { .json = line + CRC_BYTES, .json_bytes = bytes - CRC_BYTES };
-	char type[64] = "";
+	char path[FND_JOURNAL_PATH];
 
-	fnd_json_get_number(r.json, r.json_bytes, "n", &r.n);
-	fnd_json_get_number(r.json, r.json_bytes, "at", &r.at_ns);
-	fnd_json_get_text(r.json, r.json_bytes, "type", type, sizeof(type));
-	r.type = type;
-	return fn(&r, arg);
+	fnd_journal_path(j, what, number, path);
+	if (unlink(path) != 0 && errno != ENOENT)
+		return fnd_journal_fail(errno, "removing", path);
+	return 0;
 }
 
-static int read_file(const struct fnd_journal *j, unsigned int number,
-		     int (*fn)(const struct fnd_journal_record *r, void *arg), void *arg, unsigned int *damaged)
-{
-	int fd = open_file(j, FILE_NAME, number, O_RDONLY), err = 0;
-	char *line = NULL;
-	size_t size = 0;
-	ssize_t n;
-	FILE *f;
-
-	if (fd < 0)
-		return errno == ENOENT ? 0 : fail(errno, "opening the journal in", j->dir);
-	f = fdopen(fd, "r");
-	if (!f) {
-		close(fd);
-		return -ENOMEM;
-	}
-	while (!err && (n = getdelim(&line, &size, '\n', f)) > 0) {
-		if (line[n - 1] != '\n')
-			break; /* being appended, or a tail for the next appender */
-		line[n - 1] = '\0';
-		if (line_sound(line, (size_t)n - 1))
-			err = hand_out(line, (size_t)n - 1, fn, arg);
-		else
-			++*damaged;
-	}
-	if (!err && ferror(f))
-		err = fail(EIO, "reading the journal in", j->dir);
-	free(line);
-	fclose(f);
-	return err;
-}
-
-int fnd_journal_read(struct fnd_journal *j, int (*fn)(const struct fnd_journal_record *r, void *arg), void *arg,
-		     unsigned int *ret_damaged)
-{
-	unsigned int damaged = 0;
-	int err = 0;
-
-	for (unsigned int i = j->keep + 1; i-- > 0 && !err;)
-		err = read_file(j, i, fn, arg, &damaged);
-	if (ret_damaged)
-		*ret_damaged = damaged;
-	return err;
-}
-
+/* Under the lock, which goes last: who waits for it finds that it has lost its name, and begins anew. */
 int fnd_journal_purge(struct fnd_journal *j)
 {
-	static const char *const names[] = { FILE_NAME ".new", "lock" };
-	char path[PATH_BYTES];
+	int lock, err;
 
-	for (unsigned int i = 0; i <= 64; i++) {
-		path_of(j, FILE_NAME, i, path);
-		if (unlink(path) != 0 && errno != ENOENT && errno != ENOTDIR)
-			return fail(errno, "removing", path);
-	}
-	for (unsigned int i = 0; i < 2; i++) {
-		path_of(j, names[i], 0, path);
-		if (unlink(path) != 0 && errno != ENOENT && errno != ENOTDIR)
-			return fail(errno, "removing", path);
-	}
-	if (rmdir(j->dir) != 0 && errno != ENOENT)
-		return fail(errno, "removing", j->dir);
-	return 0;
+	if (access(j->dir, F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR))
+		return 0;
+	err = lock_journal(j, false, &lock);
+	if (err)
+		return err;
+	for (unsigned int i = FND_JOURNAL_KEEP_MAX + 1; i-- > 0 && !err;) /* the newest last */
+		err = remove_one(j, FND_JOURNAL_FILE, i);
+	if (!err)
+		err = remove_one(j, FND_JOURNAL_FILE ".new", 0);
+	if (!err)
+		err = remove_one(j, "lock", 0);
+	if (!err && rmdir(j->dir) != 0 && errno != ENOENT && errno != ENOTEMPTY)
+		err = fnd_journal_fail(errno, "removing", j->dir);
+	if (!err)
+		sync_parent(j->dir);
+	close(lock);
+	return err;
 }
 
 /* As far as can be told without writing: the directory, or the nearest above it that is there. */
 int fnd_journal_writable(struct fnd_journal *j)
 {
-	char path[PATH_BYTES], *slash;
+	char path[FND_JOURNAL_PATH], *slash;
 
-	path_of(j, FILE_NAME, 0, path);
+	fnd_journal_path(j, FND_JOURNAL_FILE, 0, path);
 	for (;;) {
 		if (faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0)
 			return 0;
 		if (errno != ENOENT)
-			return fail(errno, "writing to", path);
+			return fnd_journal_fail(errno, "writing to", path);
 		slash = strrchr(path, '/');
 		if (!slash || slash == path)
-			return fail(ENOENT, "finding", j->dir);
+			return fnd_journal_fail(ENOENT, "finding", j->dir);
 		*slash = '\0';
 	}
 }

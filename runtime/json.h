@@ -33,7 +33,7 @@ FND_JSON_HIDDEN void fnd_json_raw(struct fnd_json *j, const char *raw);
 FND_JSON_HIDDEN bool fnd_json_find(const char *json, size_t bytes, const char *key, const char **ret_at,
 				   size_t *ret_bytes);
 FND_JSON_HIDDEN bool fnd_json_get_number(const char *json, size_t bytes, const char *key, uint64_t *ret_n);
-/* Without escapes, cut to @size - 1 bytes. */
+/* Without escapes, as UTF-8, cut between characters to @size - 1 bytes. */
 FND_JSON_HIDDEN bool fnd_json_get_text(const char *json, size_t bytes, const char *key, char *ret_text,
 				       size_t size);
 /* Member @index of an object: key (cut) and value text. False: no such member. */

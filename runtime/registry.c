@@ -3,10 +3,14 @@
  * The registry: a table of names whose values begin with their owner.
  *
  * Guarantees.
- *  A. A name has one record; register, update and unregister are one store each, decided under the
- *     shard's lock against the very record the decision was made on.
+ *  A. A name has one record; register and update are one store each, decided under the shard's lock against
+ *     the very record the decision was made on.
  *  B. lookup never returns an owner that somebody has reaped: the owner's slot is looked at, not the
  *     record alone. So removing the names of the dead is housekeeping; being late with it is harmless.
+ *  C. A name goes in three steps: marked as leaving, from which instant nobody finds it; told; deleted.
+ *     Whoever finds a mark whose maker is dead goes on from there (registry_death.c).
+ *  D. What a change says of indexed attributes is in the index before the record is, and stays until after it
+ *     (registry_index.c).
  */
 #include <foundation/registry.h>
 
@@ -15,30 +19,16 @@
 #include <string.h>
 #include <time.h>
 
-#define SWEEP_OWNERS 64 /* owners whose death was looked up, remembered within one walk */
+#include <foundation/atomic.h>
 
-struct fnd_registry {
-	struct fnd_segment *seg;
-	struct fnd_table *table;
-};
+#include "mp.h"
+#include "registry_internal.h"
 
-/* The value of a record; its metadata follows. */
-struct entry {
-	struct fnd_owner owner;
-	uint64_t registered_ns;
-	uint64_t generation;
-	uint32_t metadata_bytes;
-	uint32_t reserved;
-};
+#define TRIES 64
+#define GENERATION_EPOCH_US 1577836800000000u /* 2020: 51 bits of microseconds last until 2091 */
+#define LONG_NS 30000000000u /* a change that took this long looks whether its entries are still there */
 
-struct entry_max {
-	struct entry e;
-	unsigned char metadata[FND_METADATA_MAX];
-};
-
-_Static_assert(sizeof(struct entry) == 40, "part of the segment's format");
-
-static uint64_t wall_ns(void)
+uint64_t fnd_runtime_wall_ns(void)
 {
 	struct timespec ts;
 
@@ -46,7 +36,7 @@ static uint64_t wall_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static int name_check(const char *name)
+int fnd_agent_name_check(const char *name)
 {
 	size_t n = name ? strnlen(name, FND_AGENT_NAME_MAX + 1) : 0;
 
@@ -55,121 +45,100 @@ static int name_check(const char *name)
 	return fnd_error_set(EINVAL, "an agent's name has 1 to %d bytes", FND_AGENT_NAME_MAX);
 }
 
-/* Payload bytes and objects that follow a msgpack object's first byte, whose length field is @len. */
-static void object_size(unsigned int c, uint64_t len, uint64_t *ret_bytes, uint64_t *ret_objects)
-{
-	static const unsigned char fixed[] = { 4, 8, 1, 2, 4, 8, 1, 2, 4, 8, 2, 3, 5, 9, 17 }; /* 0xca on */
-
-	*ret_bytes = *ret_objects = 0;
-	if (c >= 0x80 && c <= 0x8f)
-		*ret_objects = 2 * (c & 15u);
-	else if (c >= 0x90 && c <= 0x9f)
-		*ret_objects = c & 15u;
-	else if (c >= 0xa0 && c <= 0xbf)
-		*ret_bytes = c & 31u;
-	else if ((c >= 0xc4 && c <= 0xc6) || (c >= 0xd9 && c <= 0xdb))
-		*ret_bytes = len;
-	else if (c >= 0xc7 && c <= 0xc9)
-		*ret_bytes = len + 1;
-	else if (c >= 0xca && c <= 0xd8)
-		*ret_bytes = fixed[c - 0xca];
-	else if (c == 0xdc || c == 0xdd)
-		*ret_objects = len;
-	else if (c == 0xde || c == 0xdf)
-		*ret_objects = 2 * len;
-}
-
-/* Bytes of the length field behind a first byte. */
-static unsigned int length_bytes(unsigned int c)
-{
-	if (c >= 0xc4 && c <= 0xc9)
-		return 1u << (c - 0xc4) % 3;
-	if (c >= 0xd9 && c <= 0xdb)
-		return 1u << (c - 0xd9);
-	return c >= 0xdc && c <= 0xdf ? 2u << (c & 1) : 0;
-}
-
-/*
- * One msgpack map and nothing behind it. Objects still owed are counted rather than nested, so nothing is
- * allocated or recursed into for a size that is only declared; msgpack-c's unpacker would allocate.
- */
-static int one_map(const unsigned char *p, size_t n)
-{
-	uint64_t owed = 1, bytes, objects;
-	size_t at = 0;
-
-	if (!((p[0] & 0xf0) == 0x80 || p[0] == 0xde || p[0] == 0xdf))
-		return 0;
-	while (owed) {
-		unsigned int c, field;
-		uint64_t len = 0;
-
-		if (at == n || p[at] == 0xc1)
-			return 0;
-		c = p[at++];
-		field = length_bytes(c);
-		if (field > n - at)
-			return 0;
-		for (; field; field--)
-			len = len << 8 | p[at++];
-		object_size(c, len, &bytes, &objects);
-		if (bytes > n - at || owed - 1 + objects > n - at - bytes)
-			return 0; /* an object has a byte at least */
-		at += bytes;
-		owed += objects - 1;
-	}
-	return at == n;
-}
-
 int fnd_metadata_check(const void *p, size_t n)
 {
+	uint32_t pairs;
+
 	if (n == 0)
 		return 0;
 	if (n > FND_METADATA_MAX)
 		return fnd_error_set(E2BIG, "metadata has %zu bytes, at most %d", n, FND_METADATA_MAX);
 	if (!p)
 		return fnd_error_set(EINVAL, "metadata of %zu bytes at no address", n);
-	return one_map(p, n) ? 0 : fnd_error_set(EINVAL, "metadata is not one msgpack map");
+	if (fnd_mp_map(p, n, &pairs) == 0 || fnd_mp_skip(p, n) != n)
+		return fnd_error_set(EINVAL, "metadata is not one msgpack map");
+	return 0;
 }
 
-int fnd_registry_open(struct fnd_segment *seg, uint64_t capacity, struct fnd_registry **ret_reg)
+/* --- the handle ------------------------------------------------------------------------------------ */
+
+static int open_tables(struct fnd_registry *reg, uint64_t capacity)
 {
 	struct fnd_table_options opt = { .size = sizeof(opt),
 					 .flags = FND_TABLE_OWNED,
 					 .key_max = FND_AGENT_NAME_MAX,
-					 .value_max = sizeof(struct entry_max),
+					 .value_max = sizeof(struct fnd_shm_agent_max),
 					 .capacity = capacity };
-	struct fnd_registry *reg = calloc(1, sizeof(*reg));
+	int err = fnd_table_open(reg->seg, FND_REGISTRY_TABLE, &opt, &reg->table);
+
+	if (err)
+		return err;
+	err = fnd_events_open(reg->seg, &reg->events);
+	if (err == -ENOSPC || err == -EMFILE)
+		err = 0;
+	if (!err)
+		err = fnd_segment_self(reg->seg, &reg->self);
+	return err ? err : fnd_index_refresh(reg);
+}
+
+int fnd_registry_open_with(struct fnd_segment *seg, const struct fnd_registry_options *opt,
+			   struct fnd_registry **ret_reg)
+{
+	struct fnd_registry *reg;
 	int err;
 
+	if (!opt || opt->size < sizeof(*opt))
+		return fnd_error_set(EINVAL, "options of %zu bytes", opt ? opt->size : 0);
+	reg = calloc(1, sizeof(*reg));
 	if (!reg)
 		return -ENOMEM;
 	reg->seg = seg;
-	err = fnd_table_open(seg, FND_REGISTRY_TABLE, &opt, &reg->table);
+	reg->area = fnd_segment_area(seg);
+	pthread_mutex_init(&reg->loading, NULL);
+	err = open_tables(reg, opt->capacity);
+	if (!err && opt->nattributes)
+		err = fnd_index_define(reg, opt->attributes, opt->nattributes);
 	if (err) {
-		free(reg);
+		fnd_registry_close(reg);
 		return err;
 	}
 	*ret_reg = reg;
 	return 0;
 }
 
+int fnd_registry_open(struct fnd_segment *seg, uint64_t capacity, struct fnd_registry **ret_reg)
+{
+	struct fnd_registry_options opt = { .size = sizeof(opt), .capacity = capacity };
+
+	return fnd_registry_open_with(seg, &opt, ret_reg);
+}
+
 void fnd_registry_close(struct fnd_registry *reg)
 {
 	if (!reg)
 		return;
+	fnd_table_close(reg->index);
+	fnd_events_close(reg->events);
 	fnd_table_close(reg->table);
+	pthread_mutex_destroy(&reg->loading);
 	free(reg);
 }
 
-/* Takes a record's value apart. 0, or -FND_E_CORRUPT: too short, or its length is a lie. */
-static int entry_read(const void *value, size_t bytes, struct entry *e)
+struct fnd_events *fnd_registry_events(struct fnd_registry *reg)
 {
-	if (bytes < sizeof(*e))
+	return reg->events;
+}
+
+/* --- records and owners ---------------------------------------------------------------------------- */
+
+int fnd_agent_read(const void *value, size_t bytes, struct fnd_shm_agent_max *ret)
+{
+	if (bytes < sizeof(ret->e))
 		return -FND_E_CORRUPT;
-	memcpy(e, value, sizeof(*e));
-	if (e->metadata_bytes > FND_METADATA_MAX || e->metadata_bytes != bytes - sizeof(*e))
+	memcpy(&ret->e, value, sizeof(ret->e));
+	if (ret->e.metadata_bytes > FND_METADATA_MAX || ret->e.metadata_bytes != bytes - sizeof(ret->e))
 		return -FND_E_CORRUPT;
+	memcpy(ret->metadata, (const char *)value + sizeof(ret->e), ret->e.metadata_bytes);
 	return 0;
 }
 
@@ -178,104 +147,220 @@ static struct fnd_participant participant_of(const struct fnd_owner *o)
 	return (struct fnd_participant){ .pid = o->pid, .slot = o->slot, .generation = o->generation };
 }
 
-static int active(const struct fnd_registry *reg, const struct fnd_owner *o)
+bool fnd_agent_owner_active(struct fnd_registry *reg, const struct fnd_owner *o)
 {
 	struct fnd_participant p = participant_of(o);
 
-	return fnd_participant_active(reg->seg, &p);
+	return o->slot != 0 && fnd_participant_active(reg->seg, &p);
 }
 
-static int dead(const struct fnd_registry *reg, const struct fnd_owner *o)
+bool fnd_agent_owner_dead(struct fnd_registry *reg, const struct fnd_owner *o)
 {
 	struct fnd_participant p = participant_of(o);
 
 	return o->slot == 0 || fnd_participant_dead(reg->seg, &p);
 }
 
-static int same_owner(const struct fnd_owner *a, const struct fnd_owner *b)
+bool fnd_agent_same_owner(const struct fnd_owner *a, const struct fnd_owner *b)
 {
 	return a->pid == b->pid && a->slot == b->slot && a->generation == b->generation;
 }
 
-static void agent_fill(struct fnd_agent *a, const struct entry *e, const void *value)
+void fnd_agent_fill(struct fnd_agent *a, const struct fnd_shm_agent_max *v)
 {
-	a->owner = e->owner;
-	a->registered_ns = e->registered_ns;
-	a->generation = e->generation;
-	a->metadata_bytes = e->metadata_bytes;
-	memcpy(a->metadata, (const char *)value + sizeof(*e), e->metadata_bytes);
+	a->owner = v->e.owner;
+	a->owner.reserved = 0;
+	a->registered_ns = v->e.registered_ns;
+	a->generation = v->e.generation;
+	a->metadata_bytes = v->e.metadata_bytes;
+	memcpy(a->metadata, v->metadata, v->e.metadata_bytes);
 }
 
 /* --- changes, decided under the shard's lock ------------------------------------------------------ */
 
-enum change_kind { REGISTER, UPDATE, UNREGISTER };
-
 struct change {
-	enum change_kind kind;
-	struct entry_max value; /* what to publish */
-	struct fnd_owner judged; /* this holder was found dead, or may be overridden */
-	int have_judged;
-	int force;
-	struct fnd_owner holder; /* out: who holds it */
+	struct fnd_shm_agent_max value; /* what to publish */
+	struct fnd_owner judged; /* this holder may be overridden: nobody's, or an orphan's */
+	bool update; /* keeps the owner; else registers */
+	bool force;
+	bool have_judged;
+	uint64_t over; /* this record is leaving, and all are told: it may be put over */
+	bool tell; /* somebody can be told */
+	uint64_t seen; /* the record the index was prepared against, 0: any */
+	bool replaced; /* out: `old` was there */
+	struct fnd_shm_agent_max old; /* out */
 	int result;
 };
 
-static enum fnd_modify publish(struct change *c, const void **new_value, size_t *new_bytes)
+static enum fnd_modify refuse(struct change *c, int err)
 {
+	c->result = err;
+	return FND_MODIFY_KEEP;
+}
+
+static enum fnd_modify put(struct change *c, enum fnd_pending what, const void **new_value, size_t *new_bytes)
+{
+	c->value.e.reserved = c->tell ? FND_MARK(what, c->value.e.reserved) : 0;
 	*new_value = &c->value;
 	*new_bytes = sizeof(c->value.e) + c->value.e.metadata_bytes;
 	return FND_MODIFY_PUT;
+}
+
+/* Over a record of @c->old. */
+static enum fnd_modify over_old(struct change *c, const void **new_value, size_t *new_bytes)
+{
+	const struct fnd_shm_agent *e = &c->old.e;
+	bool own = fnd_agent_same_owner(&e->owner, &c->value.e.owner);
+	enum fnd_pending what = FND_PENDING_UP;
+
+	if (e->owner.reserved && c->update)
+		return refuse(c, -ENOENT);
+	if (e->owner.reserved && e->generation != c->over)
+		return refuse(c, -EBUSY);
+	if (!e->owner.reserved && !c->update && !c->force && !own &&
+	    !(c->have_judged && fnd_agent_same_owner(&e->owner, &c->judged)))
+		return refuse(c, -EEXIST);
+	if (e->generation >= c->value.e.generation || (c->seen && e->generation != c->seen))
+		return refuse(c, -EAGAIN);
+	if (c->update) {
+		c->value.e.owner = e->owner;
+		c->value.e.registered_ns = e->registered_ns;
+	}
+	if ((c->update || (own && !e->owner.reserved)) && FND_MARK_KIND(e->reserved) != FND_PENDING_UP)
+		what = FND_PENDING_UPDATED;
+	return put(c, what, new_value, new_bytes);
 }
 
 static enum fnd_modify decide(void *arg, const void *old, size_t old_bytes, const void **new_value,
 			      size_t *new_bytes)
 {
 	struct change *c = arg;
-	struct entry e;
 
 	c->result = 0;
-	if (!old) {
-		c->value.e.generation = 1;
-		if (c->kind == REGISTER)
-			return publish(c, new_value, new_bytes);
-		c->result = -ENOENT;
-		return FND_MODIFY_KEEP;
-	}
-	if (entry_read(old, old_bytes, &e)) {
-		memset(&e, 0, sizeof(e)); /* damaged: nobody's */
-	} else if (c->kind != UPDATE && !c->force && !same_owner(&e.owner, &c->value.e.owner) &&
-		   !(c->have_judged && same_owner(&e.owner, &c->judged))) {
-		c->holder = e.owner;
-		c->result = c->kind == REGISTER ? -EEXIST : -EPERM;
-		return FND_MODIFY_KEEP;
-	}
-	if (c->kind == UNREGISTER)
-		return FND_MODIFY_DELETE;
-	c->value.e.generation = e.generation + 1;
-	if (c->kind == UPDATE) {
-		c->value.e.owner = e.owner;
-		c->value.e.registered_ns = e.registered_ns;
-	}
-	return publish(c, new_value, new_bytes);
+	c->value.e.reserved = FND_MARK_PID(c->value.e.reserved);
+	c->replaced = old && fnd_agent_read(old, old_bytes, &c->old) == 0;
+	if (c->replaced)
+		return over_old(c, new_value, new_bytes);
+	if (c->seen)
+		return refuse(c, -EAGAIN);
+	if (c->update) /* damaged: nobody's, so it has no owner to keep */
+		return refuse(c, old ? -FND_E_CORRUPT : -ENOENT);
+	return put(c, FND_PENDING_UP, new_value, new_bytes);
 }
 
-/* Runs a change; a holder that stands in the way is looked at outside the lock, and judged once. */
+uint64_t fnd_generation_us(void)
+{
+	return fnd_runtime_wall_ns() / 1000u - GENERATION_EPOCH_US;
+}
+
+/*
+ * Of its own among all changes of a name, and above all earlier ones, also those of a record that is gone:
+ * microseconds, or one more than the last; slot; a count. The index tells by it whose entry is whose.
+ */
+static uint64_t next_generation(struct fnd_registry *reg, uint64_t last)
+{
+	uint64_t us = fnd_generation_us();
+	uint32_t count = __atomic_fetch_add(&reg->changes, 1, __ATOMIC_RELAXED); /* relaxed: only unlike others */
+
+	us = (last >> 13) + 1 > us ? (last >> 13) + 1 : us;
+	return us << 13 | (uint64_t)(reg->self.slot & 0xfff) << 1 | (count & 1);
+}
+
+/* What stands in the way is looked at outside the lock. 0: try again. */
+static int make_way(struct fnd_registry *reg, const char *name, size_t n, struct change *c)
+{
+	struct fnd_removal r = { .generation = c->old.e.generation, .kind = FND_LEAVING_DOWN, .help = true,
+				 .leave = true };
+	int err;
+
+	if (c->result == -EAGAIN)
+		return 0;
+	if (c->result == -EEXIST) {
+		if (c->old.e.owner.slot == 0) {
+			c->judged = c->old.e.owner;
+			c->have_judged = true;
+			return 0;
+		}
+		if (!fnd_agent_owner_dead(reg, &c->old.e.owner))
+			return fnd_error_set(EEXIST, "agent %s is held by pid %u", name, c->old.e.owner.pid);
+	} else if (c->result != -EBUSY) {
+		return c->result;
+	}
+	err = fnd_agent_remove(reg, name, n, &r);
+	if (!err)
+		c->over = r.generation;
+	return err == -ENOENT || err == -EAGAIN || err == -EBUSY ? 0 : err;
+}
+
+/* The index has what the new record says, then the record is there, then the index loses what the old one
+ * said. Values that stay are not touched. */
+static int exchange(struct fnd_registry *reg, const char *name, size_t n, struct change *c)
+{
+	uint32_t index_before = fnd_load_acquire(&reg->area->agents_indexed); /* [RG-1] pairs with indexed_bump */
+	const struct fnd_shm_agent_max *old = c->replaced ? &c->old : NULL;
+	uint64_t begun = fnd_runtime_wall_ns();
+	int err = fnd_index_refresh(reg), r;
+
+	if (!err)
+		err = fnd_index_add(reg, name, n, &c->value, old);
+	if (err)
+		return err;
+	r = fnd_table_modify(reg->table, name, n, decide, c);
+	if (r != FND_MODIFY_PUT) {
+		fnd_index_undo(reg, name, n, &c->value);
+		return r;
+	}
+	if ((fnd_load_acquire(&reg->area->agents_indexed) != index_before && /* [RG-1] an attribute came meanwhile */
+	     fnd_index_refresh(reg) == 0) ||
+	    fnd_runtime_wall_ns() - begun > LONG_NS)
+		fnd_index_add(reg, name, n, &c->value, NULL);
+	if (c->replaced)
+		fnd_index_drop(reg, name, n, &c->old, &c->value);
+	return 0;
+}
+
+/* First on a copy, so that a refusal touches nothing. */
+static int attempt(struct fnd_registry *reg, const char *name, size_t n, struct change *c)
+{
+	unsigned char copy[sizeof(struct fnd_shm_agent_max)];
+	const void *unused;
+	size_t bytes = 0, none;
+	int err = fnd_table_lookup(reg->table, name, n, copy, sizeof(copy), &bytes);
+
+	if (err && err != -ENOENT)
+		return err;
+	c->seen = 0;
+	c->value.e.generation = UINT64_MAX;
+	if (decide(c, err ? NULL : copy, bytes, &unused, &none) != FND_MODIFY_PUT)
+		return 0;
+	c->seen = c->replaced ? c->old.e.generation : 0;
+	c->value.e.generation = next_generation(reg, c->seen);
+	return exchange(reg, name, n, c);
+}
+
 static int run(struct fnd_registry *reg, const char *name, size_t n, struct change *c)
 {
-	for (int tries = 0; tries < 8; tries++) {
-		int r = fnd_table_modify(reg->table, name, n, decide, c);
+	uint32_t taken = 0;
+	int err;
 
-		if (r < 0)
-			return r;
-		if (c->result != -EEXIST && c->result != -EPERM)
-			return c->result;
-		if (!dead(reg, &c->holder))
-			return fnd_error_set(c->result, "agent %s is held by pid %u", name,
-					     c->holder.pid);
-		c->judged = c->holder;
-		c->have_judged = 1;
+	c->tell = reg->events != NULL;
+	c->value.e.reserved = reg->self.pid;
+	for (int tries = 0; tries < TRIES; tries++) {
+		err = attempt(reg, name, n, c);
+		if (err < 0)
+			return err;
+		if (c->result == 0) {
+			if (c->force && c->replaced && c->old.e.owner.slot && !c->old.e.owner.reserved &&
+			    !fnd_agent_same_owner(&c->old.e.owner, &c->value.e.owner))
+				taken = c->old.e.owner.pid;
+			fnd_agent_announce(reg, name, n, &c->value, taken);
+			return 0;
+		}
+		err = make_way(reg, name, n, c);
+		if (err)
+			return err;
 	}
-	return c->result;
+	return -EAGAIN;
 }
 
 static int owner_find(struct fnd_registry *reg, uint32_t pid, struct fnd_owner *ret)
@@ -288,11 +373,23 @@ static int owner_find(struct fnd_registry *reg, uint32_t pid, struct fnd_owner *
 	return err;
 }
 
+/* Force is against the living: what a dead one holds goes as such. */
+static int bury_holder(struct fnd_registry *reg, const char *name, size_t n)
+{
+	struct fnd_removal r = { .kind = FND_LEAVING_DOWN, .help = true };
+	struct fnd_agent a;
+
+	if (fnd_registry_lookup(reg, name, &a) != 0 || !fnd_agent_owner_dead(reg, &a.owner))
+		return 0;
+	r.generation = a.generation;
+	return fnd_agent_remove(reg, name, n, &r);
+}
+
 int fnd_registry_register(struct fnd_registry *reg, const char *name, uint32_t owner_pid,
 			  const void *metadata, size_t metadata_bytes, unsigned int flags)
 {
-	struct change c = { .kind = REGISTER, .force = flags & FND_REGISTER_TAKE };
-	int n = name_check(name), err = fnd_metadata_check(metadata, metadata_bytes);
+	struct change c = { .force = flags & FND_REGISTER_TAKE };
+	int n = fnd_agent_name_check(name), err = fnd_metadata_check(metadata, metadata_bytes);
 	unsigned int swept;
 
 	if (n < 0 || err)
@@ -302,10 +399,12 @@ int fnd_registry_register(struct fnd_registry *reg, const char *name, uint32_t o
 	err = owner_find(reg, owner_pid, &c.value.e.owner);
 	if (err)
 		return err;
-	c.value.e.registered_ns = wall_ns();
+	c.value.e.registered_ns = fnd_runtime_wall_ns();
 	c.value.e.metadata_bytes = (uint32_t)metadata_bytes;
 	if (metadata_bytes)
 		memcpy(c.value.metadata, metadata, metadata_bytes);
+	if (c.force)
+		bury_holder(reg, name, (size_t)n);
 	err = run(reg, name, (size_t)n, &c);
 	if (err == -ENOSPC && fnd_registry_reap(reg, &swept) == 0 && swept)
 		err = run(reg, name, (size_t)n, &c);
@@ -316,16 +415,32 @@ int fnd_registry_register(struct fnd_registry *reg, const char *name, uint32_t o
 
 int fnd_registry_unregister(struct fnd_registry *reg, const char *name, unsigned int flags)
 {
-	struct change c = { .kind = UNREGISTER, .force = flags & FND_UNREGISTER_FORCE };
-	int n = name_check(name), err;
+	struct fnd_removal r = { .kind = FND_LEAVING_GONE };
+	int n = fnd_agent_name_check(name), err;
+	struct fnd_owner self;
 
 	if (n < 0)
 		return n;
 	if (flags & ~FND_UNREGISTER_FORCE)
 		return fnd_error_set(EINVAL, "unknown flags %#x", flags);
-	err = owner_find(reg, 0, &c.value.e.owner);
-	if (!err)
-		err = run(reg, name, (size_t)n, &c);
+	err = owner_find(reg, 0, &self);
+	if (err)
+		return err;
+	if (!(flags & FND_UNREGISTER_FORCE))
+		r.by = &self;
+	err = fnd_agent_remove(reg, name, (size_t)n, &r);
+	if (err == -EPERM && fnd_agent_owner_dead(reg, &r.holder)) { /* nobody minds */
+		struct fnd_removal dead = { .kind = r.holder.slot ? FND_LEAVING_DOWN : FND_LEAVING_GONE };
+
+		err = fnd_agent_remove(reg, name, (size_t)n, &dead);
+		r.begun = dead.begun;
+	} else if (err == -EPERM) {
+		err = fnd_error_set(EPERM, "agent %s is held by pid %u", name, r.holder.pid);
+	}
+	if ((err == -ENOENT || err == -EBUSY) && r.begun)
+		err = 0; /* begun here, finished by somebody else: who wants the name, or the next reaper */
+	if (err == -EBUSY || err == -EAGAIN)
+		err = -ENOENT; /* somebody else's removal has it already */
 	if (!err)
 		fnd_counter_add(reg->seg, FND_COUNTER_UNREGISTERED, 1);
 	return err;
@@ -334,8 +449,8 @@ int fnd_registry_unregister(struct fnd_registry *reg, const char *name, unsigned
 int fnd_registry_update(struct fnd_registry *reg, const char *name, const void *metadata,
 			size_t metadata_bytes)
 {
-	struct change c = { .kind = UPDATE };
-	int n = name_check(name), err = fnd_metadata_check(metadata, metadata_bytes);
+	struct change c = { .update = true };
+	int n = fnd_agent_name_check(name), err = fnd_metadata_check(metadata, metadata_bytes);
 	struct fnd_agent a;
 
 	if (n < 0 || err)
@@ -346,130 +461,41 @@ int fnd_registry_update(struct fnd_registry *reg, const char *name, const void *
 	c.value.e.metadata_bytes = (uint32_t)metadata_bytes;
 	if (metadata_bytes)
 		memcpy(c.value.metadata, metadata, metadata_bytes);
-	return run(reg, name, (size_t)n, &c);
+	err = run(reg, name, (size_t)n, &c);
+	if (!err)
+		fnd_fetch_add(&reg->area->agents_updated, 1); /* [RG-2] a count, read by fnd_registry_stats_read */
+	return err;
 }
 
-/* --- reading -------------------------------------------------------------------------------------- */
+/* --- reading one ----------------------------------------------------------------------------------- */
+
+static int lookup(struct fnd_registry *reg, const char *name, size_t n, struct fnd_agent *ret_agent)
+{
+	unsigned char value[sizeof(struct fnd_shm_agent_max)];
+	struct fnd_shm_agent_max v;
+	size_t bytes;
+	int err = fnd_table_lookup(reg->table, name, n, value, sizeof(value), &bytes);
+
+	if (!err)
+		err = fnd_agent_read(value, bytes, &v);
+	if (err)
+		return err;
+	if (v.e.owner.reserved || !fnd_agent_owner_active(reg, &v.e.owner))
+		return -ENOENT;
+	if (ret_agent)
+		fnd_agent_fill(ret_agent, &v);
+	return 0;
+}
 
 int fnd_registry_lookup(struct fnd_registry *reg, const char *name, struct fnd_agent *ret_agent)
 {
-	int n = name_check(name), err;
-	struct entry_max value;
-	struct entry e;
-	size_t bytes;
+	int n = fnd_agent_name_check(name), err;
 
 	if (n < 0)
 		return n;
-	err = fnd_table_lookup(reg->table, name, (size_t)n, &value, sizeof(value), &bytes);
-	if (err)
-		return err;
-	err = entry_read(&value, bytes, &e);
-	if (err)
-		return err;
-	if (e.owner.slot == 0 || !active(reg, &e.owner))
-		return -ENOENT;
-	if (ret_agent)
-		agent_fill(ret_agent, &e, &value);
-	return 0;
-}
-
-/* What the kernel said of the owners met in this walk. */
-struct verdicts {
-	struct fnd_owner owner[SWEEP_OWNERS];
-	int dead[SWEEP_OWNERS];
-	unsigned int used;
-};
-
-static int dead_once(struct fnd_registry *reg, struct verdicts *v, const struct fnd_owner *o)
-{
-	unsigned int i;
-
-	for (i = 0; i < v->used && i < SWEEP_OWNERS; i++)
-		if (same_owner(&v->owner[i], o))
-			return v->dead[i];
-	i = v->used++ % SWEEP_OWNERS;
-	v->owner[i] = *o;
-	v->dead[i] = dead(reg, o);
-	return v->dead[i];
-}
-
-struct walk {
-	struct fnd_registry *reg;
-	unsigned int flags;
-	int (*fn)(const char *name, const struct fnd_agent *a, void *arg);
-	void *arg;
-	struct verdicts verdicts;
-	int64_t count;
-	unsigned int removed;
-};
-
-static int list_one(const struct fnd_record *r, void *arg)
-{
-	char name[FND_AGENT_NAME_MAX + 1];
-	struct walk *w = arg;
-	struct fnd_agent a;
-	struct entry e;
-
-	if (entry_read(r->value, r->value_bytes, &e))
-		return 0;
-	if (e.owner.slot == 0 ? !(w->flags & FND_AGENTS_ORPHANS) :
-				dead_once(w->reg, &w->verdicts, &e.owner))
-		return 0;
-	w->count++;
-	if (!w->fn)
-		return 0;
-	memcpy(name, r->key, r->key_bytes);
-	name[r->key_bytes] = '\0';
-	agent_fill(&a, &e, r->value);
-	return w->fn(name, &a, w->arg);
-}
-
-int fnd_registry_list(struct fnd_registry *reg, unsigned int flags,
-		      int (*fn)(const char *name, const struct fnd_agent *a, void *arg), void *arg)
-{
-	struct walk w = { .reg = reg, .flags = flags, .fn = fn, .arg = arg };
-
-	return fnd_table_iterate(reg->table, 0, list_one, &w);
-}
-
-int64_t fnd_registry_count(struct fnd_registry *reg)
-{
-	struct walk w = { .reg = reg };
-	int err = fnd_table_iterate(reg->table, 0, list_one, &w);
-
-	return err ? err : w.count;
-}
-
-/* --- the names of the dead ------------------------------------------------------------------------ */
-
-static int sweep_one(const struct fnd_record *r, void *arg)
-{
-	struct walk *w = arg;
-	struct change c = { .kind = UNREGISTER, .have_judged = 1 };
-	struct entry e;
-	int err;
-
-	if (entry_read(r->value, r->value_bytes, &e) || e.owner.slot == 0 ||
-	    !dead_once(w->reg, &w->verdicts, &e.owner))
-		return 0;
-	c.judged = e.owner; /* this record or none: a new owner's is not touched */
-	err = fnd_table_modify(w->reg->table, r->key, r->key_bytes, decide, &c);
-	if (err < 0)
-		return err;
-	w->removed += c.result == 0;
-	return 0;
-}
-
-int fnd_registry_reap(struct fnd_registry *reg, unsigned int *ret_names)
-{
-	struct walk w = { .reg = reg };
-	int err = fnd_segment_reap(reg->seg, NULL);
-
-	if (!err)
-		err = fnd_table_iterate(reg->table, 0, sweep_one, &w);
-	if (w.removed)
-		fnd_counter_add(reg->seg, FND_COUNTER_NAMES_REAPED, w.removed);
-	if (!err && ret_names)
-		*ret_names = w.removed;
+	err = lookup(reg, name, (size_t)n, ret_agent);
+	fnd_counter_add(reg->seg, FND_COUNTER_AGENT_READS, 1);
+	if (err == -ENOENT)
+		fnd_counter_add(reg->seg, FND_COUNTER_AGENT_MISSES, 1);
 	return err;
 }

@@ -151,8 +151,8 @@ static int list(struct run *r)
 
 	r->list = json_array();
 	if (!r->opt->look.json)
-		printf("stage %s%s, generation %" PRIu64 "\n", stage ? stage : "?",
-		       r->view.deviates ? " (deviating)" : "", r->view.generation);
+		printf("%sstage %s, generation %" PRIu64 "\n", r->view.deviates ? "deviating from " : "",
+		       stage ? stage : "?", r->view.generation);
 	err = fnd_flags_list(r->f, list_one, r);
 	if (err && !r->opt->look.json)
 		fprintf(stderr, "%s: %s: the application's flags cannot be read: %s\n", PROG, r->segment,

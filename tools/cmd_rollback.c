@@ -9,6 +9,7 @@
 #include <foundation/flags.h>
 
 #define PROG "foundation rollback"
+#define LOCK_MS 500 /* a rollback waits for nobody: who holds a lock that long is stopped */
 
 struct rollback_options {
 	struct look_options look;
@@ -67,7 +68,8 @@ static const struct argp argp = {
 	options, parse, NULL,
 	"Switch migration flags off in one step, and read back that they are.\v"
 	"--emergency needs nothing but the segment's header: no table, no free slot, no other process. Workers see "
-	"it at their next read. Exit status: 0 done, 3 cannot, 7 done, but the state journal could not be written.",
+	"it at their next read. Exit status: 0 done, 1 done, but switched on again meanwhile, 3 cannot, 7 done, but "
+	"the state journal could not be written.",
 	NULL, NULL, NULL
 };
 
@@ -86,9 +88,10 @@ static int read_back(const char *segment, struct fnd_flags_view *v)
 
 static int selective(const char *segment, const struct rollback_options *opt)
 {
+	const struct fnd_attach_options attach = { .size = sizeof(attach), .lock_timeout_ms = LOCK_MS };
 	struct fnd_segment *seg;
 	struct fnd_flags *f;
-	int err = fnd_segment_attach(segment, NULL, &seg);
+	int err = fnd_segment_attach(segment, &attach, &seg);
 
 	if (err)
 		return err;
@@ -99,6 +102,22 @@ static int selective(const char *segment, const struct rollback_options *opt)
 	}
 	fnd_segment_detach(seg);
 	return err;
+}
+
+/* For those who wait for events: what an emergency rollback, which needs no table, could not tell. */
+static void announce(const char *segment, uint64_t before, const struct fnd_change_info *info)
+{
+	const struct fnd_attach_options attach = { .size = sizeof(attach), .lock_timeout_ms = LOCK_MS };
+	struct fnd_segment *seg;
+	struct fnd_flags *f;
+
+	if (fnd_segment_attach(segment, &attach, &seg))
+		return;
+	if (fnd_flags_open(seg, &f) == 0) {
+		fnd_flags_announce(f, before, info);
+		fnd_flags_close(f);
+	}
+	fnd_segment_detach(seg);
 }
 
 static int show(const char *segment, const struct fnd_flags_view *v, bool json, bool durable)
@@ -120,12 +139,27 @@ static int show(const char *segment, const struct fnd_flags_view *v, bool json, 
 	return tool_finish(PROG, TOOL_FINE);
 }
 
+/* Somebody may have been quick. */
+static int still_on(const char *segment, const struct fnd_flags_view *v, unsigned int flags)
+{
+	int status = TOOL_FINE;
+
+	for (unsigned int i = 0; i < FND_FLAG_KNOWN; i++) {
+		if (!(flags >> i & 1) || v->percent[i] == 0)
+			continue;
+		fprintf(stderr, "%s: %s: %s was switched on again meanwhile\n", PROG, segment, fnd_flag_name(i));
+		status = TOOL_FOUND;
+	}
+	return status;
+}
+
 int cmd_rollback(int argc, char **argv)
 {
 	struct rollback_options opt = { 0 };
 	struct fnd_flags_view v;
 	const char *segment;
-	char why[256] = "";
+	char why[512] = "";
+	uint64_t before = 0;
 	int status, err = tool_parse(&argp, PROG, argc, argv, &opt);
 
 	if (err)
@@ -135,7 +169,7 @@ int cmd_rollback(int argc, char **argv)
 		return tool_usage(PROG, "which segment? Give --segment or set FOUNDATION_SEGMENT");
 	if (opt.emergency == (opt.components != 0))
 		return tool_usage(PROG, "either --emergency or --component");
-	err = opt.emergency ? fnd_flags_emergency(segment, &opt.info, NULL) : selective(segment, &opt);
+	err = opt.emergency ? fnd_flags_emergency(segment, &opt.info, &before) : selective(segment, &opt);
 	if (err < 0)
 		return tool_fail(PROG, segment, err);
 	if (err == FND_NOT_DURABLE)
@@ -146,13 +180,12 @@ int cmd_rollback(int argc, char **argv)
 	status = show(segment, &v, opt.look.json, err == 0);
 	if (status)
 		return status;
-	for (unsigned int i = 0; opt.emergency && i < FND_FLAG_KNOWN; i++)
-		if (v.percent[i])
-			fprintf(stderr, "%s: %s: %s was switched on again meanwhile\n", PROG, segment,
-				fnd_flag_name(i));
+	status = still_on(segment, &v, opt.emergency ? ~0u : fnd_component_flags(opt.components));
+	if (opt.emergency)
+		announce(segment, before, &opt.info);
 	if (err == FND_NOT_DURABLE) {
 		fprintf(stderr, "%s: %s: done, but not durable: %s\n", PROG, segment, why);
 		return TOOL_NOT_DURABLE;
 	}
-	return TOOL_FINE;
+	return status;
 }

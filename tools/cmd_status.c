@@ -59,6 +59,8 @@ static const struct {
 	{ FND_COUNTER_NAMES_REAPED, "names_reaped" },
 	{ FND_COUNTER_LOCK_TIMEOUTS, "lock_timeouts" },
 	{ FND_COUNTER_STALLS, "stalls" },
+	{ FND_COUNTER_FAILURES, "failures" },
+	{ FND_COUNTER_REFUSED, "refused" },
 };
 
 #define COUNTERS (sizeof(counters) / sizeof(counters[0]))

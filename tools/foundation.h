@@ -9,6 +9,8 @@
 
 /* Each gets its own name as argv[0] and returns the exit status. */
 int cmd_agents(int argc, char **argv);
+int cmd_config(int argc, char **argv);
+int cmd_context(int argc, char **argv);
 int cmd_create(int argc, char **argv);
 int cmd_destroy(int argc, char **argv);
 int cmd_flags(int argc, char **argv);

@@ -56,7 +56,7 @@ sweep() {
 # --- what has been done so far --------------------------------------------------------------------------
 
 whole_lines() {
-	grep -aE '^\{"suite":"[^"]+","goal":[0-9]+,.*"family":.*\}$' "$total"
+	jq -Rc 'fromjson? | select(type == "object" and .family != null)' "$total"
 }
 
 # A line a family: its next round, and the seconds of a processor it has had.

@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
 	--long) set_wanted=long ;;
 	--only) only=$2 && shift ;;
 	--report) report=$(realpath -m "$2") && shift ;;
-	*) echo "usage: run.sh [--long] [--only slot|segment|epoch|lock] [--case MODEL/NAME [--swarm SEED]] [--report FILE]" >&2 && exit 2 ;;
+	*) echo "usage: run.sh [--long] [--only slot|segment|epoch|lock|flip] [--case MODEL/NAME [--swarm SEED]] [--report FILE]" >&2 && exit 2 ;;
 	esac
 	shift
 done
@@ -144,7 +144,7 @@ suite() { # model
 		"$model" $goal $good $((goal - good)) "$seconds" "${swarm:-0}" $verdict $states >>"$report"
 }
 
-for model in slot segment epoch lock; do
+for model in slot segment epoch lock flip; do
 	if [ -z "$only" ] || [ "$only" = $model ]; then
 		suite $model
 	fi

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../../runtime/area_layout.h"
+#include "../../runtime/context_layout.h"
 #include "header.h"
 
 /* The segment's structs, and those that runtime/ lays over the areas: the hash covers the first alone. */
@@ -18,9 +19,14 @@
 
 static const struct fnd_layout_member over_areas[] = {
 	M(runtime, flags),	M(runtime, flags_journalled), M(runtime, flags_wake), M(runtime, shared_only),
-	M(runtime, pad0),	M(runtime, app_root),	      M(runtime, pad1),	      M(runtime, app_flag),
-	M(runtime, event_head), M(runtime, event_wake),	      M(runtime, pad2),	      M(runtime, reserved),
+	M(runtime, flags_life), M(runtime, flags_ahead),      M(runtime, pad0),	      M(runtime, app_root),
+	M(runtime, app_journalled), M(runtime, pad1),	      M(runtime, app_flag),   M(runtime, event_head),
+	M(runtime, event_wake), M(runtime, agents_indexed), M(runtime, agents_updated),
+	M(runtime, agents_repaired_ns), M(runtime, pad2),	      M(runtime, journal_dir), M(runtime, reserved),
 	S(runtime),
+	M(context, word),	M(context, crumbs),	      M(context, dropped),    M(context, pad),
+	M(context, crumb),	M(context, fields),	      S(context),	      M(crumb, at_ns),	      M(crumb, bytes),
+	M(crumb, text),		S(crumb),
 };
 
 static struct fnd_layout_member all[512];

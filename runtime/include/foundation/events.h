@@ -54,7 +54,10 @@ struct fnd_published {
 /**
  * fnd_events_read - call @fn for every event after *@cursor, oldest first, and move the cursor.
  * @cursor: a number, 0: from the oldest there is; fnd_events_head(): only what is new.
- * @ret_missed: NULL, or receives how many after the cursor are gone already.
+ * @ret_missed: NULL, or receives how many after the cursor are gone already, also when it was 0.
+ *
+ * What repeats the same change of an agent ("change" in its map) is passed over: one who was killed between
+ * telling and noting that it is told is repeated by whoever goes on for him.
  *
  * Returns: 0, what @fn returned (the cursor is behind that event), -FND_E_CORRUPT, -FND_E_FORKED.
  * Context: any thread, not inside a read section. Progress and cost: a lookup an event. Ordering: acquire.

@@ -115,21 +115,22 @@ FND_API int fnd_flag_for(const struct fnd_flags *f, unsigned int id, const char 
 /**
  * fnd_flag_enabled - is a known flag on for this worker?
  *
- * Inline: one load, a shift and a comparison unless the flag stands at a percentage between.
+ * Inline: one load, a mask and a comparison or two unless the flag stands at a percentage between.
  * Returns: 1 or 0. Context: any, also a signal handler. Ordering: none: what the one who set it did before
  * is seen by whoever loads with more than this. If I die: nothing to repair.
  */
 static inline int fnd_flag_enabled(const struct fnd_flags *f, enum fnd_flag_id id)
 {
+	const uint64_t on = (FND_FLAG_BITS(id) == 1 ? 1ULL : 100ULL) << FND_FLAG_SHIFT(id);
+	const uint64_t all = (FND_FLAG_BITS(id) == 1 ? 1ULL : 127ULL) << FND_FLAG_SHIFT(id);
 	/* relaxed: one word, and no other memory is reached through it */
-	uint64_t v = fnd_load_relaxed(((const struct fnd_flags_head *)(const void *)f)->word) >> FND_FLAG_SHIFT(id);
+	uint64_t v = fnd_load_relaxed(((const struct fnd_flags_head *)(const void *)f)->word) & all;
 
-	if (FND_FLAG_BITS(id) == 1)
-		return (int)(v & 1);
-	v &= 127;
-	if (__builtin_expect(v == 0 || v == 100, 1))
-		return v != 0;
-	return fnd_flag_for(f, id, (const char *)0);
+	if (v == 0)
+		return 0;
+	if (__builtin_expect(v == on, 1))
+		return 1;
+	return fnd_flag_for(f, id, (const char *)0); /* a percentage between, or damaged: off */
 }
 
 /**
@@ -224,6 +225,9 @@ FND_API int fnd_flags_stage_set(struct fnd_flags *f, unsigned int stage, const s
 /** fnd_component_parse - "registry", "error-context" …. Returns: its bit, or -EINVAL. Any context. */
 FND_API int fnd_component_parse(const char *name);
 
+/** fnd_component_flags - what components stand for. Returns: known flags as bits by enum fnd_flag_id. Any context. */
+FND_API unsigned int fnd_component_flags(unsigned int components);
+
 /**
  * fnd_flags_rollback - switch components off and lower the stage to the last complete one, in one store.
  * Returns, context, ordering, death: as fnd_flags_change.
@@ -240,6 +244,15 @@ FND_API int fnd_flags_rollback(struct fnd_flags *f, unsigned int components, con
  * Progress and cost: lock-free store; then the journal. Ordering: seq_cst. If I die: done or not.
  */
 FND_API int fnd_flags_emergency(const char *segment, const struct fnd_change_info *info, uint64_t *ret_before);
+
+/**
+ * fnd_flags_announce - events and last change for what an emergency rollback has switched off.
+ * @before: as fnd_flags_emergency() gave it.
+ *
+ * Apart from it because it needs tables. Returns: nothing; as far as the tables allow. Context: any thread, not
+ * in a signal handler. Progress and cost: bounded by the lock timeout, each flag. If I die: some are told.
+ */
+FND_API void fnd_flags_announce(struct fnd_flags *f, uint64_t before, const struct fnd_change_info *info);
 
 /**
  * fnd_flag_define - make an application flag, or find it by the same definition.

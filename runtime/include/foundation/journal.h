@@ -23,6 +23,8 @@ extern "C" {
 #define FND_JOURNAL_RECORD_MAX 65536u
 #define FND_JOURNAL_MAX_BYTES (16u << 20) /* of one file, before it is rotated */
 #define FND_JOURNAL_KEEP 4u		   /* rotated files that are kept */
+#define FND_JOURNAL_KEEP_MAX 64u
+#define FND_JOURNAL_NAME_MAX 64u
 
 struct fnd_journal; /* opaque; one thread at a time */
 
@@ -35,7 +37,7 @@ struct fnd_journal_options {
 
 /**
  * fnd_journal_open - the journal of a segment; makes no file until something is appended.
- * @segment: NAME or UID/NAME (UID/NAME of another user: under the same directory, as UID.NAME).
+ * @segment: NAME or UID/NAME (another user's: in a directory UID@NAME beside one's own).
  *
  * Returns: 0, -EINVAL, -ENOMEM, -ENAMETOOLONG. Context: any thread, not in a signal handler.
  * Progress and cost: no system call. Ordering: none. If I die: nothing to repair.
@@ -63,7 +65,16 @@ FND_API const char *fnd_journal_directory(const struct fnd_journal *j);
 FND_API int fnd_journal_append(struct fnd_journal *j, const char *type, const char *members, uint64_t *ret_n);
 
 /**
+ * fnd_journal_limits_set - @max_bytes of a file, and how many rotated ones are kept, from now on.
+ * Returns: 0, -EINVAL (0, or above FND_JOURNAL_KEEP_MAX). Context, progress, ordering, death: nothing to say.
+ */
+FND_API int fnd_journal_limits_set(struct fnd_journal *j, uint64_t max_bytes, uint32_t keep);
+
+/**
  * fnd_journal_keep_state - what a rotated file begins with, so that it can be read alone.
+ *
+ * Who appends without one rotates only at four times the limit, and carries over the records since the last
+ * `state` that have a member "flags". The newest record of a type "config.…" is always carried over.
  * @members: as above; a copy is kept. Type "state".
  * Returns: 0, -ENOMEM, -E2BIG.
  */
@@ -88,7 +99,10 @@ struct fnd_journal_record {
 FND_API int fnd_journal_read(struct fnd_journal *j, int (*fn)(const struct fnd_journal_record *r, void *arg),
 			     void *arg, unsigned int *ret_damaged);
 
-/** fnd_journal_purge - remove the journal with its directory. Returns: 0 (also: none there), -EACCES … */
+/**
+ * fnd_journal_purge - remove the journal, and its directory unless something else is in it.
+ * Returns: 0 (also: none there), -ETIMEDOUT (an appender), -EACCES, -EROFS … Waits for appenders as they do.
+ */
 FND_API int fnd_journal_purge(struct fnd_journal *j);
 
 /** fnd_journal_writable - can it be appended to? Returns: 0, or what appending would say; writes nothing. */

@@ -249,6 +249,10 @@ enum fnd_counter {
 	FND_COUNTER_NAMES_REAPED = 9,  /* names removed because their owner had died */
 	FND_COUNTER_LOCK_TIMEOUTS = 10, /* waits for a lock that ended with -ETIMEDOUT */
 	FND_COUNTER_STALLS = 11,       /* reports of a read section that holds memory back */
+	FND_COUNTER_FAILURES = 12,     /* failures made or enriched with a context */
+	FND_COUNTER_REFUSED = 13,      /* private state refused by enforcement */
+	FND_COUNTER_AGENT_READS = 14,  /* lookups of names */
+	FND_COUNTER_AGENT_MISSES = 15, /* … that found none */
 	FND_COUNTER_MAX = 16
 };
 

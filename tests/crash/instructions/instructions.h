@@ -15,6 +15,8 @@ struct operation {
 	void (*prepare)(void); /* in the parent, before the image is taken */
 	void (*first)(void);   /* in the child, before it stops */
 	int (*run)(void);
+	void (*note)(pid_t pid, bool after); /* in the parent: the child has stopped before, or after it */
+	const char *(*check)(void);	     /* in the parent, after a repair: what must hold beside the rest */
 	uint64_t stride; /* of a long one only every so many instructions; 0: all */
 };
 
@@ -38,5 +40,18 @@ void finished(void);
 uint64_t trace(pid_t pid);
 /* Walks a child, that has stopped before its operation, before instruction @k; false: it went another way. */
 bool walk(pid_t pid, uint64_t k);
+
+/* Error contexts. */
+void context_first(void);
+void context_first_full(void);
+void context_first_private(void);
+int run_context_set(void);
+int run_context_begin(void);
+int run_context_end(void);
+int run_context_crumb(void);
+int run_context_share(void);
+int run_context_unshare(void);
+void context_note(pid_t pid, bool is_after);
+const char *context_check(void);
 
 #endif

@@ -142,6 +142,8 @@ static void check(const struct operation *o, uint64_t at, uint64_t of)
 		err = check_all(&t);
 	if (!err)
 		err = check_new_work(&t);
+	if (!err && o->check)
+		err = o->check();
 	total.count++;
 	if (!err)
 		return;
@@ -232,7 +234,11 @@ static void suite_run(const struct operation *o, uint64_t stride, const char *re
 	segment_make(o);
 	model_before();
 	pid = spawn(o);
+	if (o->note)
+		o->note(pid, false);
 	n = trace(pid);
+	if (o->note)
+		o->note(pid, true);
 	model_after();
 	bury(pid);
 	if (o->stride)

@@ -160,6 +160,8 @@ static int run_reap(void)
 	return fnd_segment_reap(seg, NULL);
 }
 
+#define CONTEXT .note = context_note, .check = context_check
+
 const struct operation operations[] = {
 	{ "insert", new_key, NULL, .run = run_insert },
 	{ "insert-chain", chain_full, NULL, .run = run_insert },
@@ -177,5 +179,12 @@ const struct operation operations[] = {
 	{ "slot-claim", NULL, leave, .run = run_claim },
 	{ "reap", NULL, NULL, .run = run_reap, .stride = 97 }, /* reads /proc: what it says there differs, and its length */
 	{ "detach", NULL, NULL, .run = run_detach },
+	{ "context-set", NULL, context_first, .run = run_context_set, CONTEXT },
+	{ "context-set-full", NULL, context_first_full, .run = run_context_set, CONTEXT },
+	{ "context-begin", NULL, context_first, .run = run_context_begin, CONTEXT },
+	{ "context-end", NULL, context_first, .run = run_context_end, CONTEXT },
+	{ "context-crumb", NULL, context_first, .run = run_context_crumb, CONTEXT },
+	{ "context-share", NULL, context_first_private, .run = run_context_share, CONTEXT },
+	{ "context-unshare", NULL, context_first, .run = run_context_unshare, CONTEXT },
 };
 const unsigned int noperations = sizeof(operations) / sizeof(operations[0]);

@@ -32,6 +32,8 @@ uint32_t held_broken(void);
 void model_before(void);
 void model_after(void);
 void model_free(void);
+/* Is this the key that the operation changes more than once? Then it may hold other things between. */
+bool entry_passing(const struct model_entry *e);
 /* Adds what the open read section may look at. */
 void held_take(void);
 

@@ -275,11 +275,21 @@ static void dedup_done(void)
 	fnd_dedup_close(w.dedup);
 }
 
+/* A name that goes is marked first. */
+static void about_names(void)
+{
+	w.passing = "agent other mine";
+}
+
 /* Where an operation starts from. */
 #define TABLE .states = table_states, .nstates = TABLE_STATES
 #define SLOTS .states = slot_states, .nstates = SLOT_STATES
-#define NAMES .states = registry_states, .nstates = REGISTRY_STATES, .tidy = registry_done
+#define NAMES .states = registry_states, .nstates = REGISTRY_STATES, .tidy = registry_done, .prepare = about_names
+#define AGENTS .states = agents_states, .nstates = AGENTS_STATES, .tidy = agents_done, .shape = roomy, \
+	.prepare = about_agents, .check = check_agents
 #define CLAIMS .states = dedup_states, .nstates = DEDUP_STATES, .tidy = dedup_done
+#define FLAGS .states = flags_states, .nstates = FLAGS_STATES, .tidy = flags_done, .check = check_flags
+#define CONTEXT .states = context_states, .nstates = CONTEXT_STATES, .tidy = context_done, .check = check_context
 /* Who acts is no participant yet; nobody at all is. */
 #define OUTSIDE SLOTS, .outside = true
 #define ABANDONED OUTSIDE, .abandoned = true, .costly = true, .tidy = arrived, .check = check_home
@@ -315,6 +325,22 @@ const struct operation operations[] = {
 	{ "registry-unregister", NAMES, .run = run_unregister },
 	{ "registry-update", NAMES, .run = run_update },
 	{ "registry-reap", NAMES, .run = run_registry_reap },
+	{ "event-publish", AGENTS, .run = run_event_publish },
+	{ "register-indexed", AGENTS, .run = run_register_indexed },
+	{ "unregister-indexed", AGENTS, .run = run_unregister_indexed },
+	{ "name-reap", AGENTS, .run = run_name_reap },
 	{ "dedup-claim", CLAIMS, .run = run_dedup },
+	{ "flags-change", FLAGS, .prepare = about_change, .run = run_flags_change },
+	{ "flags-application-change", FLAGS, .prepare = about_definition, .run = run_flags_application },
+	{ "flags-define", FLAGS, .prepare = about_definition, .run = run_flags_define },
+	{ "rollback", FLAGS, .prepare = about_rollback, .run = run_rollback },
+	{ "rollback-emergency", FLAGS, .prepare = about_emergency, .run = run_emergency },
+	{ "context-set", CONTEXT, .prepare = about_context, .run = run_context_set },
+	{ "context-begin", CONTEXT, .prepare = about_context, .run = run_context_begin },
+	{ "context-end", CONTEXT, .prepare = about_context, .run = run_context_end },
+	{ "context-attach", CONTEXT, .prepare = about_context, .run = run_context_attach },
+	{ "context-crumb", CONTEXT, .prepare = about_context, .run = run_context_crumb },
+	{ "context-share", CONTEXT, .prepare = about_private, .run = run_context_share },
+	{ "context-unshare", CONTEXT, .prepare = about_context, .run = run_context_unshare },
 };
 const unsigned int noperations = sizeof(operations) / sizeof(operations[0]);

@@ -34,9 +34,10 @@ struct operation {
 extern const struct operation operations[];
 extern const unsigned int noperations;
 
-enum { TABLE_STATES = 14, SLOT_STATES = 8, REGISTRY_STATES = 5, DEDUP_STATES = 6 };
+enum { TABLE_STATES = 14, SLOT_STATES = 8, REGISTRY_STATES = 5, AGENTS_STATES = 3, DEDUP_STATES = 6, FLAGS_STATES = 5, CONTEXT_STATES = 5 };
 extern const struct state table_states[TABLE_STATES], slot_states[SLOT_STATES],
-	registry_states[REGISTRY_STATES], dedup_states[DEDUP_STATES];
+	registry_states[REGISTRY_STATES], dedup_states[DEDUP_STATES], flags_states[FLAGS_STATES],
+	context_states[CONTEXT_STATES], agents_states[AGENTS_STATES];
 
 /* For operations: inserts into the main table until one would make @happens true; that one is w.key. */
 void until(bool (*happens)(void));
@@ -59,5 +60,41 @@ int run_stall(void);
 const char *check_home(const struct trial *t);
 const char *check_name(const struct trial *t);
 const char *check_stall(const struct trial *t);
+
+/* The registry with its events and its index. */
+void roomy(struct shape *s);
+void about_agents(void);
+int run_event_publish(void);
+int run_register_indexed(void);
+int run_unregister_indexed(void);
+int run_name_reap(void);
+void agents_done(void);
+const char *check_agents(const struct trial *t);
+
+/* Flags. */
+void about_change(void);
+void about_rollback(void);
+void about_emergency(void);
+void about_definition(void);
+int run_flags_change(void);
+int run_flags_application(void);
+int run_flags_define(void);
+int run_rollback(void);
+int run_emergency(void);
+void flags_done(void);
+const char *check_flags(const struct trial *t);
+
+/* Error contexts. */
+void about_context(void);
+void about_private(void);
+int run_context_set(void);
+int run_context_begin(void);
+int run_context_end(void);
+int run_context_attach(void);
+int run_context_crumb(void);
+int run_context_share(void);
+int run_context_unshare(void);
+void context_done(void);
+const char *check_context(const struct trial *t);
 
 #endif

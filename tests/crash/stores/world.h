@@ -63,6 +63,7 @@ struct world {
 	uint32_t live[KEYS_MAX]; /* keys that are in the main table */
 	uint32_t nlive;
 	uint32_t key; /* what the operation is about */
+	const char *passing; /* keys that it changes more than once, blanks between them; NULL: none */
 	bool reader_open;
 	bool name_gone; /* in the state that is in place */
 	bool strangers; /* pids in the segment are of somebody else here, who lives */
