@@ -65,7 +65,7 @@ struct fnd_registry_options {
 FND_API int fnd_registry_open_with(struct fnd_segment *seg, const struct fnd_registry_options *opt,
 				   struct fnd_registry **ret_reg);
 
-/** fnd_registry_events - what it publishes to. Returns: the events, valid until @reg is closed; NULL: there are none. */
+/** fnd_registry_events - what it publishes to. Returns: the events, valid until @reg is closed; NULL: none. */
 FND_API struct fnd_events *fnd_registry_events(struct fnd_registry *reg);
 
 /** fnd_registry_close - free the handle; names stay. NULL is allowed. */
