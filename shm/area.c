@@ -93,7 +93,7 @@ void fnd_area_wake(uint32_t *word)
 
 /* --- remains --------------------------------------------------------------------------------------- */
 
-void fnd_remains_keep(struct fnd_segment *seg, uint32_t index, uint32_t tid)
+void fnd_remains_keep(struct fnd_segment *seg, uint32_t index)
 {
 	struct fnd_shm_thread *t = &seg->thread[index];
 	struct fnd_shm_area *area = &seg->area[index];
@@ -101,14 +101,15 @@ void fnd_remains_keep(struct fnd_segment *seg, uint32_t index, uint32_t tid)
 	uint32_t slot = (uint32_t)(of >> 32);
 	struct fnd_shm_remains *r;
 
-	if (tid == 0 || fnd_load_relaxed(&area->word) == 0) /* relaxed: its owner is dead */
+	/* relaxed: its owner is dead. Whoever was claiming the slot has found 0. */
+	if (fnd_load_relaxed(&area->word) == 0)
 		return;
 	number = fnd_fetch_add(&seg->hdr->remains_head, 1) + 1;
 	r = &seg->remains[(number - 1) % FND_SHM_REMAINS];
 	fnd_exchange(&r->number, 0); /* [AE-2] nobody takes for whole what changes from here on */
 	fnd_store_relaxed(&r->process, of); /* relaxed, all: published by the number */
 	fnd_store_relaxed(&r->pid, fnd_load_relaxed(&t->pid));
-	fnd_store_relaxed(&r->tid, tid);
+	fnd_store_relaxed(&r->tid, fnd_load_relaxed(&t->tid));
 	fnd_store_relaxed(&r->found_ns, fnd_wall_ns());
 	if (slot > 0 && slot <= seg->processes)
 		memcpy(r->comm, seg->process[slot].comm, sizeof(r->comm));
@@ -185,6 +186,10 @@ int fnd_participant_death(const struct fnd_segment *seg, const struct fnd_partic
 		d.known = fnd_load_relaxed(&p->death_known) == 1;
 		d.status = d.known ? (int32_t)fnd_load_relaxed(&p->death_status) : 0;
 		d.found_ns = fnd_load_relaxed(&p->death_ns);
+	} else if (fnd_evidence_status(who->pid, fnd_load_relaxed(&p->start_time), &d.status)) {
+		/* relaxed: of this life, the word is compared below. Its reaper died, or has not come so far. */
+		d.known = 1;
+		d.found_ns = fnd_wall_ns();
 	}
 	memcpy(d.comm, p->comm, sizeof(p->comm));
 	fnd_printable(d.comm);

@@ -229,7 +229,7 @@ static inline bool fnd_in_section(const struct fnd_thread *th)
 }
 
 /* area.c: keep what is in the area of dead thread slot @index; the caller is its reaper. */
-FND_HIDDEN void fnd_remains_keep(struct fnd_segment *seg, uint32_t index, uint32_t tid);
+FND_HIDDEN void fnd_remains_keep(struct fnd_segment *seg, uint32_t index);
 
 FND_HIDDEN int fnd_membarrier_register(void);
 /* Advance G and raise safe. 0, or an error: then nothing was concluded. */

@@ -130,7 +130,8 @@ struct fnd_shm_thread {
 	uint64_t behind_epoch; /* of the section that was found */
 	uint64_t behind_ns;    /* when it was first found, CLOCK_MONOTONIC */
 	uint32_t pid; /* of its process */
-	uint8_t pad0[28];
+	uint32_t tid; /* also while a reaper has the word */
+	uint8_t pad0[24];
 	uint64_t epoch; /* epoch << 16 | nesting; 0: outside; a line of its own */
 	uint8_t pad1[56];
 };

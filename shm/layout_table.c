@@ -90,6 +90,7 @@ const struct fnd_layout_member fnd_layout_members[] = {
 	M(thread, behind_epoch),
 	M(thread, behind_ns),
 	M(thread, pid),
+	M(thread, tid),
 	M(thread, pad0),
 	M(thread, epoch),
 	M(thread, pad1),

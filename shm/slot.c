@@ -195,7 +195,7 @@ static void thread_reap(struct fnd_segment *seg, uint32_t index, uint64_t word)
 
 	if (!fnd_cas(&t->word, word, mine)) /* [SL-3] one reaper only */
 		return;
-	fnd_remains_keep(seg, index, fnd_slot_state(word) == FND_SLOT_ACTIVE ? fnd_slot_id(word) : 0);
+	fnd_remains_keep(seg, index);
 #ifndef FND_MUTANT_REAP_LEAVES_SECTION
 	fnd_store_release(&t->epoch, 0); /* [GP-2] its section is over */
 #endif
@@ -268,8 +268,9 @@ static uint32_t thread_claim(struct fnd_segment *seg, uint32_t tid, uint32_t *re
 		if (!fnd_cas(&t->word, w, mine)) /* [SL-1] */
 			continue;
 		fnd_store_release(&t->process, (uint64_t)seg->self_slot << 32 | seg->self_gen); /* [SL-4] */
-		fnd_store_relaxed(&t->epoch, 0); /* relaxed: [SL-1] below publishes, as the next two */
+		fnd_store_relaxed(&t->epoch, 0); /* relaxed: [SL-1] below publishes, as the next three */
 		fnd_store_relaxed(&t->pid, seg->identity.pid);
+		fnd_store_relaxed(&t->tid, tid);
 		fnd_store_relaxed(&seg->area[i].word, 0);
 		if (!fnd_cas(&t->word, mine, fnd_slot_word(FND_SLOT_ACTIVE, gen, tid))) /* [SL-1] */
 			continue;

@@ -94,8 +94,10 @@ struct fnd_death {
 /**
  * fnd_participant_death - how and when this participant ended, as long as its slot has no new owner.
  *
+ * What its reaper has noted; where that reaper has not come so far, or has died before, what its zombie says.
+ *
  * Returns: 0; -ENOENT (it lives, or somebody else has its slot now). Context: any thread.
- * Progress and cost: wait-free. Ordering: acquire. If I die: nothing to repair.
+ * Progress and cost: wait-free; reads /proc when nothing is noted. Ordering: acquire. If I die: nothing to repair.
  */
 FND_API int fnd_participant_death(const struct fnd_segment *seg, const struct fnd_participant *who,
 				  struct fnd_death *ret_death);

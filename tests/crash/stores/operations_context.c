@@ -108,11 +108,15 @@ static void some_crumbs(void)
 /* The next field has everything packed anew. */
 static void nearly_full(void)
 {
+	char key[8];
+
 	open_both();
 	set("base", (unsigned int)(20 + world_draw() % 50));
 	begun("step");
-	while (fnd_context_self->s.used < FND_CONTEXT_BYTES - 60)
-		set(world_draw() % 2 ? "again" : "and", (unsigned int)(world_draw() % 40));
+	for (unsigned int i = 0; fnd_context_self->s.used < FND_CONTEXT_BYTES - 60; i++) {
+		snprintf(key, sizeof(key), "k%u", i - i / 4); /* every fourth hides another */
+		set(key, (unsigned int)(world_draw() % 40));
+	}
 	set("tail", FND_CONTEXT_BYTES - fnd_context_self->s.used - 10);
 	world_act(FOUNDER);
 }
