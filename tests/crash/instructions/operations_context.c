@@ -37,9 +37,13 @@ void context_first(void)
 
 void context_first_full(void)
 {
+	char key[8];
+
 	context_first();
-	for (uint32_t i = 0; fnd_context_self->s.used < FND_CONTEXT_BYTES - 60; i++)
-		set(i % 2 ? "again" : "and", 20 + i % 30);
+	for (uint32_t i = 0; fnd_context_self->s.used < FND_CONTEXT_BYTES - 60; i++) {
+		snprintf(key, sizeof(key), "k%u", i - i / 4); /* every fourth hides another */
+		set(key, 20 + i % 30);
+	}
 	set("tail", FND_CONTEXT_BYTES - fnd_context_self->s.used - 10);
 }
 
