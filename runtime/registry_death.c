@@ -328,10 +328,10 @@ int fnd_agent_remove(struct fnd_registry *reg, const void *name, size_t n, struc
 	if (err == -FND_E_GARBAGE || err == -ETIMEDOUT)
 		return put_off(reg, name, n, &m);
 	err = fnd_table_modify(reg->table, name, n, delete_marked, &m);
-	if (err < 0)
-		return err;
+	if (err != FND_MODIFY_DELETE) /* who has put another over it relies on the entries of values they share */
+		return err < 0 ? err : -ENOENT;
 	fnd_index_drop(reg, name, n, &m.v, NULL);
-	return err == FND_MODIFY_DELETE ? 0 : -ENOENT;
+	return 0;
 }
 
 /* --- the names of the dead ------------------------------------------------------------------------- */

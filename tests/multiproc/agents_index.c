@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <foundation/events.h>
 #include <foundation/query.h>
 #include <foundation/registry.h>
 
@@ -28,6 +29,25 @@ int __wrap_fnd_table_lookup(struct fnd_table *t, const void *key, size_t key_byt
 {
 	lookups++;
 	return __real_fnd_table_lookup(t, key, key_bytes, buf, buf_bytes, ret_bytes);
+}
+
+/* What is done while somebody's removal is being told. */
+static int (*meanwhile)(void);
+
+int __real_fnd_event_publish(struct fnd_events *ev, const char *name, const void *map, size_t map_bytes,
+			     uint64_t *ret_number);
+int __wrap_fnd_event_publish(struct fnd_events *ev, const char *name, const void *map, size_t map_bytes,
+			     uint64_t *ret_number);
+
+int __wrap_fnd_event_publish(struct fnd_events *ev, const char *name, const void *map, size_t map_bytes,
+			     uint64_t *ret_number)
+{
+	int (*then)(void) = meanwhile;
+
+	meanwhile = NULL;
+	if (then && then() != 0)
+		return -EIO;
+	return __real_fnd_event_publish(ev, name, map, map_bytes, ret_number);
 }
 
 struct world {
@@ -249,6 +269,36 @@ static int indexed_later(void)
 	return fnd_segment_destroy(name, 0) == 0 ? 0 : 1;
 }
 
+static struct world other;
+
+static int register_again(void)
+{
+	unsigned char map[128];
+
+	return fnd_registry_register(other.reg, "a", 0, map, metadata(map, 1, 3, 8), 0);
+}
+
+/* A name that is taken while its removal is under way: what both have in common stays in the index. */
+static int taken_while_leaving(void)
+{
+	unsigned char map[128];
+	const char *name;
+	struct world w;
+
+	NEED(segment_new(&name, 512) == 0);
+	TRY(enter(name, &w, true));
+	TRY(enter(name, &other, true));
+	NEED(fnd_registry_register(w.reg, "a", 0, map, metadata(map, 1, 1, 7), 0) == 0);
+	meanwhile = register_again;
+	NEED(fnd_registry_unregister(w.reg, "a", 0) == 0 && meanwhile == NULL);
+	NEED(fnd_registry_count(w.reg) == 1);
+	TRY(same_as_a_scan(&w));
+	fnd_registry_close(other.reg); /* two handles of one process */
+	NEED(fnd_segment_detach(other.seg) == 0);
+	TRY(leave(&w));
+	return fnd_segment_destroy(name, 0) == 0 ? 0 : 1;
+}
+
 /* The cost of a find is that of its answer, however many others there are. */
 static int cost_of_a_find(void)
 {
@@ -290,6 +340,7 @@ static int cost_of_a_find(void)
 const struct test_case agents_index_cases[] = {
 	{ "killed_writers", killed_writers },
 	{ "indexed_later", indexed_later },
+	{ "taken_while_leaving", taken_while_leaving },
 	{ "cost_of_a_find", cost_of_a_find },
 	{ NULL, NULL },
 };
