@@ -74,11 +74,12 @@ static void one_bit(uint64_t bit, uint64_t random, bool all)
 	if (all)
 		visit_observe();
 	if (!attach_waits(bit) && visit_begin(&v)) {
-		if (all)
+		if (all) {
 			visit_all(&v, random);
-		else
+			visit_verify_any();
+		} else {
 			visit_quick(&v, random);
-		visit_verify_any();
+		}
 		visit_end(&v);
 	}
 	image_restore();
