@@ -206,31 +206,64 @@ int fnd_index_make(struct fnd_segment *seg, uint32_t table, uint32_t shard, uint
 	return 0;
 }
 
-/* Copies every slot of @from into the unpublished @to. */
+/*
+ * Copies every slot of @from into the unpublished @to. Where a slot goes is told by a bit of its record's hash,
+ * which is not in the slot's word: so each record's line is asked for AHEAD slots before it is read.
+ */
+#define AHEAD 32
+
+struct refill {
+	struct fnd_table *t;
+	const struct fnd_index *to;
+	uint64_t word[AHEAD];
+	unsigned int first, n;
+};
+
+static int refill_first(struct refill *f)
+{
+	uint64_t w = f->word[f->first];
+	const struct fnd_shm_record *r = fnd_record_at(f->t, w & FND_OFF_MASK);
+
+	f->first = (f->first + 1) % AHEAD;
+	f->n--;
+	if (!r)
+		return fnd_fail(FND_E_CORRUPT, "table %s: slot word %#llx", f->t->name, (unsigned long long)w);
+	return fnd_index_put(f->to, f->t->shard_bits, (w >> 48) << 48 | r->hash, w & FND_OFF_MASK);
+}
+
+static int refill_bucket(struct refill *f, const struct fnd_shm_bucket *b)
+{
+	int err = 0;
+
+	for (unsigned int k = 0; k < FND_BUCKET_SLOTS && !err; k++) {
+		uint64_t w = fnd_load_relaxed(&b->slot[k]); /* relaxed: under the shard's lock */
+
+		if (w == 0)
+			continue;
+		if (f->n == AHEAD)
+			err = refill_first(f);
+		__builtin_prefetch(f->t->base + (w & FND_OFF_MASK));
+		f->word[(f->first + f->n++) % AHEAD] = w;
+	}
+	return err;
+}
+
 static int refill(struct fnd_table *t, const struct fnd_index *from, const struct fnd_index *to)
 {
-	for (uint64_t i = 0; i < 1ULL << from->log2; i++) {
+	struct refill f = { .t = t, .to = to };
+	int err = 0;
+
+	for (uint64_t i = 0; i < 1ULL << from->log2 && !err; i++) {
 		const struct fnd_shm_bucket *b = &from->bucket[i];
 
-		for (uint32_t hops = 0; b && hops <= from->overflow; hops++) {
-			for (unsigned int k = 0; k < FND_BUCKET_SLOTS; k++) {
-				uint64_t w = fnd_load_relaxed(&b->slot[k]); /* under the lock */
-				struct fnd_shm_record *r;
-
-				if (w == 0)
-					continue;
-				r = fnd_record_at(t, w & FND_OFF_MASK);
-				if (!r)
-					return fnd_fail(FND_E_CORRUPT, "table %s: slot word %#llx",
-							t->name, (unsigned long long)w);
-				if (fnd_index_put(to, t->shard_bits, (w >> 48) << 48 | r->hash,
-						  w & FND_OFF_MASK))
-					return -ENOSPC;
-			}
+		for (uint32_t hops = 0; b && hops <= from->overflow && !err; hops++) {
+			err = refill_bucket(&f, b);
 			b = fnd_bucket_next(from, b);
 		}
 	}
-	return 0;
+	while (f.n && !err)
+		err = refill_first(&f);
+	return err;
 }
 
 int fnd_index_grow(struct fnd_table *t, struct fnd_thread *th, uint32_t shard, uint64_t *ret_need)

@@ -22,6 +22,9 @@
 #include "internal.h"
 
 /* A reaper in the low half of a REAPING word: slot 12 | generation 19, or, without a slot, bit 31 | pid. */
+/* A slot is left to the memory of its dead for so long while there is another. */
+#define DEATH_KEPT_NS 60000000000u
+
 #define REAPER_PID_BIT 0x80000000u
 #define REAPER_GEN_MASK 0x7ffffu
 
@@ -160,14 +163,24 @@ static void reap_namesakes(struct fnd_segment *seg)
 	}
 }
 
+/* How its last owner ended is still of interest to who tells of its names. */
+static bool died_lately(const struct fnd_shm_process *p)
+{
+	uint64_t w = fnd_load_acquire(&p->word); /* [SL-2] */
+
+	return fnd_load_acquire(&p->death_generation) == fnd_slot_gen(w) && /* [SL-5] */
+	       fnd_wall_ns() - fnd_load_relaxed(&p->death_ns) < DEATH_KEPT_NS; /* relaxed: only a preference */
+}
+
 int fnd_process_claim(struct fnd_segment *seg)
 {
 	reap_namesakes(seg);
-	for (int pass = 0; pass < 2; pass++) {
+	for (int pass = 0; pass < 3; pass++) {
 		for (uint32_t i = 1; i <= seg->processes; i++)
-			if (process_try(seg, i))
+			if ((pass > 0 || !died_lately(&seg->process[i])) && process_try(seg, i))
 				return 0;
-		fnd_reap_all(seg, true);
+		if (pass > 0)
+			fnd_reap_all(seg, true);
 	}
 	return fnd_fail(FND_E_NOSLOT,
 			"all %u participant slots are taken by living processes; create the segment with "

@@ -64,7 +64,7 @@ static void plan_records(struct plan *p, uint64_t capacity)
 	uint64_t share, most, patience, extent, few = (128u << 10) / d->record_bytes;
 	uint64_t spacing;
 
-	for (d->shards = 1; d->shards < FND_SHARDS_MAX && capacity / d->shards >= 512;)
+	for (d->shards = 1; d->shards < FND_SHARDS_MAX && capacity / d->shards >= 128;)
 		d->shards *= 2;
 	share = (capacity + d->shards - 1) / d->shards;
 	most = share + (d->shards > 1 ? 6 * isqrt(share) + 8 : 0);

@@ -395,7 +395,7 @@ static int no_lock(void)
 	pid_t pid;
 	int status;
 
-	TRY(make(4096, &seg, &t));
+	TRY(make(1024, &seg, &t));
 	NEED(t->shards > 4);
 	pid = child_start(hold_all, NULL);
 	NEED(word_wait(&shared->word[PARKED], t->shards) == 0);

@@ -183,7 +183,7 @@ void world_make(void)
 	struct fnd_segment_options so = { .size = sizeof(so), .processes = 5, .threads = 6,
 					  .max_bytes = 4 << 20 };
 	struct fnd_attach_options ao = { .size = sizeof(ao), .lock_timeout_ms = 30 };
-	struct fnd_table_options one = { sizeof(one), 0, 16, 16, 40 }, two = { sizeof(two), 0, 16, 16, 1000 };
+	struct fnd_table_options one = { sizeof(one), 0, 16, 16, 40 }, two = { sizeof(two), 0, 16, 16, 250 };
 	struct stat st;
 	int status;
 	pid_t pid;

@@ -278,6 +278,26 @@ static int zombie_tells(void)
 	return segment_end(seg);
 }
 
+/* Whoever comes next, and there is another slot, does not take the place of what is known of the dead. */
+static int kept_from_the_next(void)
+{
+	struct fnd_participant first, next;
+	struct fnd_segment *seg;
+	struct fnd_death d;
+	pid_t pid[2];
+	int status;
+
+	NEED(segment_new(&seg) == 0);
+	TRY(participant(seg, SIGKILL, &pid[0], &first));
+	NEED(waitpid(pid[0], &status, 0) == pid[0]);
+	NEED(fnd_segment_child_died(seg, (uint32_t)pid[0], status) == 0);
+	TRY(participant(seg, SIGKILL, &pid[1], &next));
+	NEED(waitpid(pid[1], &status, 0) == pid[1]);
+	NEED(next.slot != first.slot);
+	NEED(fnd_participant_death(seg, &first, &d) == 0 && d.known && WTERMSIG(d.status) == SIGKILL);
+	return segment_end(seg);
+}
+
 static int parent_tells(void)
 {
 	struct fnd_participant who;
@@ -372,6 +392,7 @@ static const struct test_case cases[] = {
 	{ "orderly_keeps_nothing", orderly_keeps_nothing },
 	{ "ring", ring },
 	{ "zombie_tells", zombie_tells },
+	{ "kept_from_the_next", kept_from_the_next },
 	{ "parent_tells", parent_tells },
 	{ "waits_and_wakes", waits_and_wakes },
 	{ "forked", forked },

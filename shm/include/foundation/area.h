@@ -94,6 +94,7 @@ struct fnd_death {
 /**
  * fnd_participant_death - how and when this participant ended, as long as its slot has no new owner.
  *
+ * A slot is left without a new owner for a minute after a death while there is another one.
  * What its reaper has noted; where that reaper has not come so far, or has died before, what its zombie says.
  *
  * Returns: 0; -ENOENT (it lives, or somebody else has its slot now). Context: any thread.
