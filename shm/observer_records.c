@@ -264,33 +264,45 @@ static int take_slot(struct shard_walk *w, uint64_t chain, uint64_t b, unsigned 
 
 /* --- one shard ------------------------------------------------------------------------------------ */
 
-/* One chain. Each overflow bucket is entered once, whatever the links say. */
+/* The bucket behind @b in its chain. False: there is none. Each overflow bucket is entered once, whatever the
+ * links say. */
+static bool next_bucket(struct shard_walk *w, uint64_t *b)
+{
+	uint64_t link = w->bucket[*b].link;
+
+	if (link == 0)
+		return false;
+	if (link > w->overflow || w->seen[link - 1]) {
+		if (!w->damaged)
+			fnd_fail(FND_E_CORRUPT, "table %s, shard %" PRIu32 ": link %" PRIu64, w->t->d.name, w->shard,
+				 link);
+		w->damaged = true;
+		return false;
+	}
+	w->seen[link - 1] = 1;
+	*b = (1ULL << w->log2) + link - 1;
+	return true;
+}
+
 static int take_chain(struct shard_walk *w, uint64_t chain)
 {
 	uint64_t b = chain;
 
 	w->chain_from = w->used;
-	for (;;) {
-		uint64_t link = w->bucket[b].link;
-
+	do {
 		for (unsigned int k = 0; k < FND_BUCKET_SLOTS; k++) {
 			int err = take_slot(w, chain, b, k);
 
 			if (err)
 				return err;
 		}
-		if (link == 0)
-			return 0;
-		if (link > w->overflow || w->seen[link - 1]) {
-			if (!w->damaged)
-				fnd_fail(FND_E_CORRUPT, "table %s, shard %" PRIu32 ": link %" PRIu64,
-					 w->t->d.name, w->shard, link);
-			w->damaged = true;
-			return 0;
-		}
-		w->seen[link - 1] = 1;
-		b = (1ULL << w->log2) + link - 1;
-	}
+	} while (next_bucket(w, &b));
+	return 0;
+}
+
+static int changes_too_fast(const struct shard_walk *w)
+{
+	return fnd_fail(EAGAIN, "table %s, shard %" PRIu32 " changes too fast to be read", w->t->d.name, w->shard);
 }
 
 static int collect_shard(struct shard_walk *w)
@@ -303,10 +315,7 @@ static int collect_shard(struct shard_walk *w)
 		for (uint64_t b = 0; !err && b < 1ULL << w->log2; b++)
 			err = take_chain(w, b);
 	}
-	if (err == -EAGAIN)
-		return fnd_fail(EAGAIN, "table %s, shard %" PRIu32 " changes too fast to be read",
-				w->t->d.name, w->shard);
-	return err;
+	return err == -EAGAIN ? changes_too_fast(w) : err;
 }
 
 static int hand_out(const struct shard_walk *w, int (*fn)(const struct fnd_record *r, void *arg), void *arg)
@@ -379,4 +388,50 @@ int fnd_observer_records(struct fnd_observer *o, const char *table,
 	free(w.seen);
 	free(w.out);
 	return err || !(damaged || w.damaged) ? err : -FND_E_CORRUPT;
+}
+
+/* --- how long the chains are ----------------------------------------------------------------------- */
+
+static int measure_shard(struct shard_walk *w, struct fnd_observed_chain *longest)
+{
+	int err = -EAGAIN;
+
+	for (int i = 0; i < SHARD_TRIES && err == -EAGAIN; i++)
+		err = copy_index(w);
+	for (uint64_t chain = 0; !err && chain < 1ULL << w->log2; chain++) {
+		struct fnd_observed_chain c = { 0 };
+		uint64_t b = chain;
+
+		do {
+			c.buckets++;
+			for (unsigned int k = 0; k < FND_BUCKET_SLOTS; k++)
+				c.records += w->bucket[b].slot[k] != 0;
+		} while (next_bucket(w, &b));
+		if (c.records > longest->records)
+			longest->records = c.records;
+		if (c.buckets > longest->buckets)
+			longest->buckets = c.buckets;
+	}
+	return err == -EAGAIN ? changes_too_fast(w) : err;
+}
+
+int fnd_observer_chain(struct fnd_observer *o, const char *table, struct fnd_observed_chain *ret_longest)
+{
+	struct fnd_observed_chain longest = { 0 };
+	struct fnd_observed_table t;
+	struct shard_walk w = { .o = o, .t = &t };
+	int err;
+
+	if (!o || !table || !ret_longest)
+		return -EINVAL;
+	err = find_table(o, table, &t);
+	for (; !err && w.shard < t.d.shards; w.shard++)
+		err = measure_shard(&w, &longest);
+	free(w.bucket);
+	free(w.seen);
+	if (!err && w.damaged)
+		err = -FND_E_CORRUPT;
+	if (!err)
+		*ret_longest = longest;
+	return err;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* foundation agents: the names in a segment's registry. Looks only; asks the kernel who is alive. */
-#include "foundation.h"
+/* foundation agents: the names in a segment's registry. Its words and options, and how a name is shown. */
+#include "cmd_agents.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -8,278 +8,344 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <foundation/registry.h>
-
-#define PROG "foundation agents"
+enum {
+	KEY_ORPHANS = 'o',
+	KEY_CHECK = 'k',
+	KEY_PID = 'p',
+	KEY_METADATA = 'm',
+	KEY_TAKE = 't',
+	KEY_FORCE = 'f',
+	KEY_COUNT = 'n',
+	KEY_TIMEOUT = 'w',
+	KEY_FROM = 'F',
+};
 
 static const struct argp_option options[] = {
 	LOOK_OPTION_SEGMENT,
-	{ "all", LOOK_KEY_ALL, NULL, 0, "Also names whose owner is dead, and orphans", 0 },
 	LOOK_OPTION_JSON,
+	{ "all", LOOK_KEY_ALL, NULL, 0, "list: also names whose owner is dead, and those of nobody", 0 },
+	{ "orphans", KEY_ORPHANS, NULL, 0, "list: only names without a living owner", 0 },
+	{ "check", KEY_CHECK, NULL, 0, "get: also ask the kernel whether the owner lives", 0 },
+	{ "pid", KEY_PID, "PID", 0, "register: the participant that shall own the name", 0 },
+	{ "metadata", KEY_METADATA, "JSON", 0, "register: an object", 0 },
+	{ "take", KEY_TAKE, NULL, 0, "register: take the name from a living owner", 0 },
+	{ "force", KEY_FORCE, NULL, 0, "unregister: also the name of a living owner", 0 },
+	{ "count", KEY_COUNT, "N", 0, "watch: end after N changes", 0 },
+	{ "timeout", KEY_TIMEOUT, "SECONDS", 0, "watch: end after that time", 0 },
+	{ "from", KEY_FROM, "NUMBER", 0, "watch: begin after this event; 0: with the oldest there is", 0 },
 	{ 0 }
 };
 
+static error_t parse_number(char *arg, const char *what, uint64_t max, uint64_t *ret,
+			    struct argp_state *state)
+{
+	if (!tool_number(arg, max, ret))
+		argp_error(state, "'%s' is no %s", arg, what);
+	return 0;
+}
+
+static error_t parse_timeout(struct agents_options *opt, char *arg, struct argp_state *state)
+{
+	char *end;
+	double s = strtod(arg, &end);
+
+	if (end == arg || *end || !(s >= 0 && s <= 1e9))
+		argp_error(state, "'%s' is no number of seconds", arg);
+	opt->timeout_ms = (uint64_t)(s * 1000);
+	opt->have_timeout = true;
+	return 0;
+}
+
+static error_t parse_pid(struct agents_options *opt, char *arg, struct argp_state *state)
+{
+	uint64_t n = 0;
+
+	parse_number(arg, "process", INT32_MAX, &n, state);
+	if (n == 0)
+		argp_error(state, "'%s' is no process", arg);
+	opt->pid = (uint32_t)n;
+	return 0;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct agents_options *opt = state->input;
+
+	switch (key) {
+	case KEY_ORPHANS:
+		opt->orphans = true;
+		return 0;
+	case KEY_CHECK:
+		opt->check = true;
+		return 0;
+	case KEY_PID:
+		return parse_pid(opt, arg, state);
+	case KEY_METADATA:
+		opt->metadata = arg;
+		return 0;
+	case KEY_TAKE:
+		opt->take = true;
+		return 0;
+	case KEY_FORCE:
+		opt->force = true;
+		return 0;
+	case KEY_COUNT:
+		return parse_number(arg, "number of changes", INT64_MAX, &opt->count, state);
+	case KEY_TIMEOUT:
+		return parse_timeout(opt, arg, state);
+	case KEY_FROM:
+		opt->have_from = true;
+		return parse_number(arg, "number of an event", INT64_MAX, &opt->from, state);
+	case ARGP_KEY_ARG:
+		if (opt->words == AGENTS_WORDS_MAX)
+			argp_error(state, "one word too many: %s", arg);
+		opt->word[opt->words++] = arg;
+		return 0;
+	case LOOK_KEY_SEGMENT:
+		opt->look.segment = arg;
+		return 0;
+	case LOOK_KEY_JSON:
+		opt->look.json = true;
+		return 0;
+	case LOOK_KEY_ALL:
+		opt->look.all = true;
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
 static const struct argp argp = {
-	options, look_parse, NULL,
-	"List the registered names of a segment, their owners and their metadata.\v"
-	"A name whose owner is dead is not listed: the next who is in its way removes it. The state is unknown "
-	"when the owners live in another pid namespace.", NULL, NULL, NULL
+	options, parse,
+	"[list]\nget NAME\nfind ATTRIBUTE VALUE\nquery CRITERION...\nregister NAME --pid PID\nunregister NAME\n"
+	"watch\nstats\nclashes\nworkers",
+	"Show and change the names in a segment's registry, with owners and metadata.\v"
+	"list looks without attaching, the others take part for as long as they run. Each name is shown with the "
+	"backend that answered: the shared one, as what a worker holds privately is its own. Exit status 1: no such "
+	"name, nothing found, or list --orphans and clashes have something to show.",
+	NULL, NULL, NULL
 };
 
-/* The bytes of a record of the registry: a fixed part, then the metadata. */
-struct stored_agent {
-	struct fnd_owner owner;
-	uint64_t registered_ns;
-	uint64_t generation;
-	uint32_t metadata_bytes;
-	uint32_t reserved;
-};
-_Static_assert(sizeof(struct stored_agent) == 40, "as the registry writes it");
+/* --- words ---------------------------------------------------------------------------------------- */
 
-struct agent {
-	struct stored_agent fixed;
-	uint32_t liveness;
-	size_t name_bytes;
-	unsigned char metadata[FND_METADATA_MAX];
-	char name[FND_AGENT_NAME_MAX + 1];
-};
-
-struct owner_state {
-	uint32_t generation;
-	uint32_t liveness; /* of the slot's owner; DEAD where there is none */
+static const struct verb {
+	const char *name;
+	int (*run)(const struct agents_options *opt);
+	unsigned int least, most; /* words that follow */
+	const char *usage;
+} verbs[] = {
+	{ "list", agents_cmd_list, 0, 0, "list [--all|--orphans]" },
+	{ "get", agents_cmd_get, 1, 1, "get NAME [--check]" },
+	{ "find", agents_cmd_find, 2, 2, "find ATTRIBUTE VALUE" },
+	{ "query", agents_cmd_query, 1, AGENTS_WORDS_MAX - 1, "query CRITERION..." },
+	{ "register", agents_cmd_register, 1, 1, "register NAME --pid PID [--metadata JSON] [--take]" },
+	{ "unregister", agents_cmd_unregister, 1, 1, "unregister NAME [--force]" },
+	{ "watch", agents_cmd_watch, 0, 0, "watch [--count N] [--timeout SECONDS] [--from NUMBER]" },
+	{ "stats", agents_cmd_stats, 0, 0, "stats" },
+	{ "clashes", agents_cmd_clashes, 0, 0, "clashes" },
+	{ "workers", agents_cmd_workers, 0, 0, "workers" },
 };
 
-struct agents {
-	struct agent *list;
-	size_t count;
-	size_t room;
-	size_t damaged;
-	struct owner_state *owner; /* by slot */
-	uint32_t slots;
-	uint32_t dead;
-	uint32_t orphans;
-	bool all;
-};
+#define VERBS (sizeof(verbs) / sizeof(verbs[0]))
 
-static int note_owner(const struct fnd_observed_participant *p, void *arg)
+/* An option that the verb does not have is a mistake, not to be passed over. */
+static const char *stray_option(const struct agents_options *opt, const struct verb *v)
 {
-	struct agents *a = arg;
+	const bool list = v->run == agents_cmd_list, watch = v->run == agents_cmd_watch;
+	const bool registers = v->run == agents_cmd_register;
 
-	if (p->slot < a->slots) {
-		a->owner[p->slot].generation = p->generation;
-		a->owner[p->slot].liveness = p->liveness;
-	}
-	return 0;
+	if (opt->look.all && !list)
+		return "--all";
+	if (opt->orphans && !list)
+		return "--orphans";
+	if (opt->check && v->run != agents_cmd_get)
+		return "--check";
+	if (opt->force && v->run != agents_cmd_unregister)
+		return "--force";
+	if ((opt->pid || opt->metadata || opt->take) && !registers)
+		return opt->pid ? "--pid" : opt->metadata ? "--metadata" : "--take";
+	if ((opt->count || opt->have_timeout || opt->have_from) && !watch)
+		return opt->count ? "--count" : opt->have_timeout ? "--timeout" : "--from";
+	return NULL;
 }
 
-static uint32_t liveness_of(const struct agents *a, const struct fnd_owner *owner)
+static int unknown_verb(const char *word)
 {
-	if (owner->slot == 0 || owner->slot >= a->slots ||
-	    a->owner[owner->slot].generation != owner->generation)
-		return FND_LIVENESS_DEAD; /* that participant has left, or was reaped */
-	return a->owner[owner->slot].liveness;
-}
+	char all[512] = "";
+	size_t used = 0;
 
-static struct agent *next_agent(struct agents *a)
-{
-	if (a->count == a->room) {
-		size_t room = a->room ? a->room * 2 : 64;
-		struct agent *more = reallocarray(a->list, room, sizeof(*more));
-
-		if (!more)
-			return NULL;
-		a->list = more;
-		a->room = room;
-	}
-	return &a->list[a->count];
-}
-
-static int note_agent(const struct fnd_record *r, void *arg)
-{
-	struct agents *a = arg;
-	struct agent *agent = next_agent(a);
-	struct stored_agent *f;
-
-	if (!agent)
-		return -ENOMEM;
-	f = &agent->fixed;
-	if (r->value_bytes < sizeof(*f) || r->key_bytes > FND_AGENT_NAME_MAX) {
-		a->damaged++;
-		return 0;
-	}
-	memcpy(f, r->value, sizeof(*f));
-	if (f->metadata_bytes > FND_METADATA_MAX || f->metadata_bytes > r->value_bytes - sizeof(*f)) {
-		a->damaged++;
-		return 0;
-	}
-	memcpy(agent->metadata, (const char *)r->value + sizeof(*f), f->metadata_bytes);
-	memcpy(agent->name, r->key, r->key_bytes);
-	agent->name[r->key_bytes] = '\0';
-	agent->name_bytes = r->key_bytes;
-	a->count++;
-	return 0;
-}
-
-/* Finds out who is alive, and drops the names of the others unless all are wanted. */
-static void judge_agents(struct agents *a)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < a->count; i++) {
-		struct agent *agent = &a->list[i];
-
-		agent->liveness = liveness_of(a, &agent->fixed.owner);
-		if (agent->fixed.owner.slot == 0)
-			a->orphans++;
-		else if (agent->liveness == FND_LIVENESS_DEAD)
-			a->dead++;
-		if (a->all || agent->liveness != FND_LIVENESS_DEAD)
-			a->list[kept++] = *agent;
-	}
-	a->count = kept;
-}
-
-static int by_name(const void *x, const void *y)
-{
-	const struct agent *a = x;
-	const struct agent *b = y;
-
-	return strcmp(a->name, b->name);
-}
-
-/* Names first, then participants: the owner of a name that was read was there before it. */
-static int read_agents(struct fnd_observer *o, struct agents *a)
-{
-	struct fnd_segment_status s;
-	int err = fnd_observer_status(o, &s);
-	int read;
-
-	if (err)
-		return err;
-	a->slots = s.process_slots + 1;
-	a->owner = calloc(a->slots, sizeof(*a->owner));
-	if (!a->owner)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < a->slots; i++)
-		a->owner[i].liveness = FND_LIVENESS_DEAD;
-	read = fnd_observer_records(o, FND_REGISTRY_TABLE, note_agent, a);
-	if (read == -ENOENT) /* no registry: no names */
-		read = 0;
-	err = fnd_observer_participants(o, note_owner, a);
-	judge_agents(a);
-	if (a->count)
-		qsort(a->list, a->count, sizeof(*a->list), by_name);
-	return err ? err : read;
-}
-
-static json_t *metadata_json(const struct agent *agent)
-{
-	json_t *j;
-
-	if (fnd_metadata_check(agent->metadata, agent->fixed.metadata_bytes))
-		return json_null(); /* damaged */
-	if (agent->fixed.metadata_bytes == 0)
-		return json_object(); /* how the registry keeps the empty map */
-	j = tool_json_msgpack(agent->metadata, agent->fixed.metadata_bytes);
-	return j ? j : json_null();
-}
-
-static json_t *agent_json(const struct agent *agent)
-{
-	const struct stored_agent *f = &agent->fixed;
-	char when[32];
-
-	return json_pack("{s:o, s:I, s:{s:I, s:I}, s:o, s:b, s:s, s:I, s:I, s:o}",
-			 "name", tool_json_text(agent->name, agent->name_bytes),
-			 "pid", (json_int_t)f->owner.pid,
-			 "owner", "slot", (json_int_t)f->owner.slot,
-			 "generation", (json_int_t)f->owner.generation,
-			 "alive", look_liveness_json(agent->liveness),
-			 "orphan", f->owner.slot == 0,
-			 "registered_at", tool_time(f->registered_ns, when),
-			 "registered_ns", (json_int_t)f->registered_ns,
-			 "generation", (json_int_t)f->generation,
-			 "metadata", metadata_json(agent));
-}
-
-static int print_json(const char *segment, const struct agents *a)
-{
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < a->count; i++)
-		json_array_append_new(list, agent_json(&a->list[i]));
-	return tool_print_json(PROG, json_pack("{s:s, s:s, s:I, s:I, s:o}", "schema", "foundation.agents/1",
-					       "segment", segment, "dead", (json_int_t)a->dead, "orphans",
-					       (json_int_t)a->orphans, "agents", list));
-}
-
-static void print_text(const struct agents *a)
-{
-	int width = 4;
-
-	for (size_t i = 0; i < a->count; i++)
-		if ((int)a->list[i].name_bytes > width)
-			width = (int)a->list[i].name_bytes;
-	if (width > 48)
-		width = 48;
-	if (a->count)
-		printf("%-*s %8s  %-7s  %-24s  %s\n", width, "NAME", "PID", "OWNER", "REGISTERED", "METADATA");
-	for (size_t i = 0; i < a->count; i++) {
-		const struct agent *agent = &a->list[i];
-		json_t *j = metadata_json(agent);
-		char *metadata = json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
-		char name[FND_AGENT_NAME_MAX + 1];
-		char when[32];
-
-		printf("%-*s %8" PRIu32 "  %-7s  %-24s  %s\n", width,
-		       tool_printable(agent->name, name, sizeof(name)), agent->fixed.owner.pid,
-		       agent->fixed.owner.slot ? look_liveness(agent->liveness) : "orphan",
-		       tool_time(agent->fixed.registered_ns, when), metadata ? metadata : "?");
-		free(metadata);
-		json_decref(j);
-	}
-	fflush(stdout);
-	if (a->count == 0)
-		fprintf(stderr, "%s: no names\n", PROG);
-	if (!a->all && (a->dead || a->orphans))
-		fprintf(stderr, "%s: %" PRIu32 " names of dead owners and %" PRIu32
-			" orphans not listed: --all\n", PROG, a->dead, a->orphans);
+	for (size_t i = 0; i < VERBS && used < sizeof(all); i++)
+		used += (size_t)snprintf(all + used, sizeof(all) - used, "%s%s", i ? ", " : "", verbs[i].name);
+	return tool_usage(AGENTS_PROG, "no such word: %s; there are %s", word, all);
 }
 
 int cmd_agents(int argc, char **argv)
 {
-	struct look_options opt = { 0 };
-	struct agents a = { 0 };
-	struct fnd_observer *o;
-	const char *name;
-	int status;
-	int err = tool_parse(&argp, PROG, argc, argv, &opt);
+	struct agents_options opt = { 0 };
+	const struct verb *v = NULL;
+	const char *stray;
+	int err = tool_parse(&argp, AGENTS_PROG, argc, argv, &opt);
 
-	if (!err)
-		err = look_open(PROG, &opt, &name, &o);
 	if (err)
 		return err;
-	a.all = opt.all;
-	err = read_agents(o, &a);
-	fnd_observer_close(o);
-	status = TOOL_FINE;
-	if (err)
-		status = tool_fail(PROG, name, err);
-	else if (a.damaged) {
-		fprintf(stderr, "%s: %s: %zu records are not what a registry writes\n", PROG, name, a.damaged);
-		status = TOOL_CORRUPT;
-	}
-	/* after damage: what could be read is worth printing */
-	if (status == TOOL_FINE || status == TOOL_CORRUPT) {
-		int printed = TOOL_FINE;
+	for (size_t i = 0; i < VERBS && !v; i++)
+		if (strcmp(opt.words ? opt.word[0] : "list", verbs[i].name) == 0)
+			v = &verbs[i];
+	if (!v)
+		return unknown_verb(opt.word[0]);
+	if (opt.words && (opt.words - 1 < v->least || opt.words - 1 > v->most))
+		return tool_usage(AGENTS_PROG, "%s", v->usage);
+	stray = stray_option(&opt, v);
+	if (stray)
+		return tool_usage(AGENTS_PROG, "%s has no %s: %s", v->name, stray, v->usage);
+	return v->run(&opt);
+}
 
-		if (opt.json)
-			printed = print_json(name, &a);
-		else
-			print_text(&a);
-		status = tool_finish(PROG, status ? status : printed);
+/* --- taking part ---------------------------------------------------------------------------------- */
+
+static bool registry_there(struct fnd_segment *seg)
+{
+	struct fnd_table *table;
+	int err = fnd_table_open(seg, FND_REGISTRY_TABLE, NULL, &table);
+
+	if (!err)
+		fnd_table_close(table);
+	return err != -ENOENT;
+}
+
+int agents_attach(const struct agents_options *opt, bool make, struct agents_session *s)
+{
+	const struct fnd_runtime_options how = { .size = sizeof(how), .flags = FND_RUNTIME_SHARED };
+	int err;
+
+	memset(s, 0, sizeof(*s));
+	s->opt = opt;
+	s->name = tool_segment(opt->look.segment);
+	if (!s->name)
+		return tool_usage(AGENTS_PROG, "which segment? Give --segment or set FOUNDATION_SEGMENT");
+	err = fnd_segment_attach(s->name, NULL, &s->seg);
+	if (err)
+		return tool_fail(AGENTS_PROG, s->name, err);
+	if (!make && !registry_there(s->seg)) {
+		fprintf(stderr, AGENTS_PROG ": %s: the segment has no registry\n", s->name);
+		fnd_segment_detach(s->seg);
+		return TOOL_FOUND;
 	}
-	free(a.owner);
-	free(a.list);
-	return status;
+	err = fnd_runtime_open(s->seg, &how, &s->rt);
+	if (!err)
+		return 0;
+	err = tool_fail(AGENTS_PROG, s->name, err);
+	fnd_segment_detach(s->seg);
+	return err;
+}
+
+void agents_detach(struct agents_session *s)
+{
+	fnd_runtime_close(s->rt);
+	fnd_segment_detach(s->seg);
+}
+
+/* --- names, as they are shown --------------------------------------------------------------------- */
+
+struct agents_row *agents_list_next(struct agents_list *l)
+{
+	if (l->count == l->room) {
+		size_t room = l->room ? l->room * 2 : 64;
+		struct agents_row *more = reallocarray(l->row, room, sizeof(*more));
+
+		if (!more)
+			return NULL;
+		l->row = more;
+		l->room = room;
+	}
+	return &l->row[l->count];
+}
+
+static int by_name(const void *x, const void *y)
+{
+	const struct agents_row *a = x;
+	const struct agents_row *b = y;
+
+	return strcmp(a->name, b->name);
+}
+
+void agents_list_sort(struct agents_list *l)
+{
+	if (l->count)
+		qsort(l->row, l->count, sizeof(*l->row), by_name);
+}
+
+static json_t *metadata_json(const struct fnd_agent *a)
+{
+	json_t *j;
+
+	if (fnd_metadata_check(a->metadata, a->metadata_bytes))
+		return json_null(); /* damaged */
+	if (a->metadata_bytes == 0)
+		return json_object(); /* how the registry keeps the empty map */
+	j = tool_json_msgpack(a->metadata, a->metadata_bytes);
+	return j ? j : json_null();
+}
+
+json_t *agents_owner_json(const struct fnd_owner *owner)
+{
+	return json_pack("{s:I, s:I, s:I}", "pid", (json_int_t)owner->pid, "slot", (json_int_t)owner->slot,
+			 "generation", (json_int_t)owner->generation);
+}
+
+json_t *agents_row_json(const struct agents_row *row)
+{
+	const struct fnd_agent *a = &row->agent;
+	char when[32];
+
+	return json_pack("{s:o, s:I, s:{s:I, s:I}, s:o, s:b, s:s, s:s, s:I, s:I, s:o}",
+			 "name", tool_json_text(row->name, row->name_bytes),
+			 "pid", (json_int_t)a->owner.pid,
+			 "owner", "slot", (json_int_t)a->owner.slot,
+			 "generation", (json_int_t)a->owner.generation,
+			 "alive", look_liveness_json(row->liveness),
+			 "orphan", row->liveness == FND_LIVENESS_DEAD,
+			 "backend", "shared",
+			 "registered_at", tool_time(a->registered_ns, when),
+			 "registered_ns", (json_int_t)a->registered_ns,
+			 "generation", (json_int_t)a->generation,
+			 "metadata", metadata_json(a));
+}
+
+json_t *agents_list_json(const struct agents_list *l)
+{
+	json_t *rows = json_array();
+
+	for (size_t i = 0; i < l->count; i++)
+		json_array_append_new(rows, agents_row_json(&l->row[i]));
+	return rows;
+}
+
+void agents_list_print(const struct agents_list *l)
+{
+	int width = 4;
+
+	for (size_t i = 0; i < l->count; i++)
+		if ((int)l->row[i].name_bytes > width)
+			width = (int)l->row[i].name_bytes;
+	if (width > 48)
+		width = 48;
+	if (l->count)
+		printf("%-*s %8s  %-7s  %-7s  %-24s  %s\n", width, "NAME", "PID", "OWNER", "BACKEND",
+		       "REGISTERED", "METADATA");
+	for (size_t i = 0; i < l->count; i++) {
+		const struct agents_row *row = &l->row[i];
+		json_t *j = metadata_json(&row->agent);
+		char *metadata = json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+		char name[FND_AGENT_NAME_MAX + 1];
+		char when[32];
+
+		printf("%-*s %8" PRIu32 "  %-7s  %-7s  %-24s  %s\n", width,
+		       tool_printable(row->name, name, sizeof(name)), row->agent.owner.pid,
+		       row->agent.owner.slot ? look_liveness(row->liveness) : "nobody", "shared",
+		       tool_time(row->agent.registered_ns, when), metadata ? metadata : "?");
+		free(metadata);
+		json_decref(j);
+	}
+	fflush(stdout);
 }

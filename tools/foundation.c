@@ -21,6 +21,7 @@ static const struct command {
 	{ "status", cmd_status, "figures, participants, tables and warnings of a segment" },
 	{ "verify", cmd_verify, "walk a whole segment and name every structural defect" },
 	{ "agents", cmd_agents, "the names in a segment's registry, and who owns them" },
+	{ "tables", cmd_tables, "the tables of a segment; make or repair the runtime's own" },
 	{ "context", cmd_context, "what threads are doing, and what the dead were doing" },
 	{ "flags", cmd_flags, "show and change feature flags and the stage" },
 	{ "rollback", cmd_rollback, "switch migration flags off, all or by component" },

@@ -19,6 +19,7 @@ int cmd_ls(int argc, char **argv);
 int cmd_reap(int argc, char **argv);
 int cmd_rollback(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_tables(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 
 /* Options of the commands that look at one segment. */

@@ -161,6 +161,30 @@ static void test_idle(void)
 	drop_segment(seg, t);
 }
 
+static void test_chains(void)
+{
+	struct fnd_table *t;
+	struct fnd_segment *seg = make_segment("chains", &t);
+	struct fnd_observer *o = observe();
+	struct fnd_observed_chain c = { 0 };
+	char key[32];
+
+	CHECK(fnd_observer_chain(o, "things", &c) == 0, "%s", fnd_error_detail());
+	CHECK(c.records >= 1 && c.records <= STABLE, "%llu records", (unsigned long long)c.records);
+	CHECK(c.buckets >= 1 && c.records <= 7 * c.buckets, "%llu records in %llu buckets",
+	      (unsigned long long)c.records, (unsigned long long)c.buckets);
+	for (unsigned int i = 0; i < STABLE; i++) {
+		snprintf(key, sizeof(key), "s%u", i);
+		CHECK(fnd_table_delete(t, key, strlen(key)) == 0, "%s", fnd_error_detail());
+	}
+	CHECK(fnd_observer_chain(o, "things", &c) == 0 && c.records == 0, "%llu records",
+	      (unsigned long long)c.records);
+	CHECK(fnd_observer_chain(o, "nothing", &c) == -ENOENT, "no such table");
+	CHECK(fnd_observer_chain(o, "things", NULL) == -EINVAL, "nowhere to put it");
+	fnd_observer_close(o);
+	drop_segment(seg, t);
+}
+
 static int compare_stats(const struct fnd_table_stats *seen, void *arg)
 {
 	struct fnd_table_stats own;
@@ -370,6 +394,7 @@ static void look_at_everything(void)
 {
 	struct found f = { .pid = (uint32_t)getpid() };
 	struct fnd_segment_status s;
+	struct fnd_observed_chain chain;
 	struct fnd_latency latency;
 	struct fnd_observer *o;
 	unsigned int sum = 0;
@@ -382,6 +407,7 @@ static void look_at_everything(void)
 	fnd_observer_threads(o, find_thread, &f);
 	fnd_observer_tables(o, count_stats, &sum);
 	fnd_observer_records(o, "things", touch_record, &sum);
+	fnd_observer_chain(o, "things", &chain);
 	fnd_observer_close(o);
 }
 
@@ -459,6 +485,7 @@ int main(int argc, char **argv)
 
 	printf("seed %llu\n", (unsigned long long)seed);
 	test_idle();
+	test_chains();
 	test_figures();
 	test_participants();
 	test_beside_writers();

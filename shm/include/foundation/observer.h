@@ -159,6 +159,19 @@ FND_API int fnd_observer_tables(struct fnd_observer *o,
 FND_API int fnd_observer_records(struct fnd_observer *o, const char *table,
 				 int (*fn)(const struct fnd_record *r, void *arg), void *arg);
 
+/* The longest chain of buckets, and the most records in one: what the slowest lookup may have to look at. */
+struct fnd_observed_chain {
+	uint64_t records, buckets;
+};
+
+/**
+ * fnd_observer_chain - measure the chains of one table's index.
+ *
+ * Returns: 0, -ENOENT (no such table), -EINVAL, -FND_E_CORRUPT, -EAGAIN (the index was replaced too often to be
+ * read), -ENOMEM, -EIO. Cost: a read of each shard's index.
+ */
+FND_API int fnd_observer_chain(struct fnd_observer *o, const char *table, struct fnd_observed_chain *ret_longest);
+
 #ifdef __cplusplus
 }
 #endif
