@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Every C block of docs/developer-guide.md is a program that compiles without a warning against the installed
 # library and exits with 0. When a text block follows, it prints that; "…" stands for any text within a line.
-# The segment "demo" gets a name of its own, new for each program.
+# The segment "demo" gets a name of its own, and each program a new segment without a past.
 set -eu
 
 tmp=$(mktemp -d)
@@ -73,7 +73,16 @@ for source in "$tmp"/*.c; do
 		echo "$place: prints something else than the guide says"
 		status=1
 	fi
-	"$FOUNDATION_BIN/foundation" destroy "$name" --force >/dev/null 2>&1 || :
+	"$FOUNDATION_BIN/foundation" destroy "$name" --force --purge >/dev/null 2>&1 || :
 done
+
+# The table of differences stands in two documents; the conformance suite has its rows as cases.
+differences() { # document
+	awk '/^\| call \| private \| shared \|$/ { on = 1 } !/^\|/ { on = 0 } on' "$FOUNDATION_SOURCE/docs/$1"
+}
+if [ -z "$(differences architecture.md)" ] || [ "$(differences architecture.md)" != "$(differences developer-guide.md)" ]; then
+	echo 'developer-guide.md and architecture.md have different tables of differences'
+	status=1
+fi
 echo "$count programs"
 exit $status
