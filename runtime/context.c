@@ -17,6 +17,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "context_bytes.h"
 #include "context_internal.h"
 #include "mp.h"
 
@@ -65,22 +66,46 @@ static int append(struct fnd_context_local *l, struct fnd_context_state *s, cons
 		return -ENOSPC;
 	w.size = room - FND_ENTRY_HEAD - klen;
 	if (value)
+		w.used = fnd_put_quick(w.buf, w.size, value);
+	if (value && w.used == 0)
 		err = fnd_mp_put_value(&w, value);
 	if (err || w.full)
 		return err ? err : -ENOSPC;
 	p[0] = (uint8_t)klen;
 	p[1] = (uint8_t)w.used;
 	p[2] = (uint8_t)(w.used >> 8);
-	if (klen)
-		memcpy(p + FND_ENTRY_HEAD, k, klen);
+	fnd_copy_bytes(p + FND_ENTRY_HEAD, k, klen);
+	l->entry[s->half][s->count++] = (uint16_t)s->used;
 	s->used += (uint32_t)(FND_ENTRY_HEAD + klen + w.used);
-	s->count++;
 	return 0;
 }
 
 static inline bool has_key(const struct fnd_entry *e, const void *k, size_t klen)
 {
-	return e->key_bytes == klen && e->key[0] == *(const uint8_t *)k && memcmp(e->key, k, klen) == 0;
+	return e->key_bytes == klen && fnd_same_bytes(e->key, k, klen);
+}
+
+/* The last entry at or behind @from that says something of this key: has it, or, without a key, hides it. */
+static bool find_last(const struct fnd_context_local *l, const struct fnd_context_state *s, uint32_t from,
+		      const void *k, size_t klen, struct fnd_entry *ret_e)
+{
+	const uint16_t *entry = l->entry[s->half];
+
+	for (uint32_t i = s->count; i > 0 && entry[i - 1] >= from; i--) {
+		if (!fnd_entry_at(l->at->fields[s->half], s->used, entry[i - 1], ret_e))
+			continue; /* somebody has damaged the segment */
+		if (ret_e->key_bytes == 0 || has_key(ret_e, k, klen))
+			return true;
+	}
+	return false;
+}
+
+/* Does the innermost scope have an entry of this key? */
+static bool set_here(const struct fnd_context_local *l, const struct fnd_context_state *s, const void *k, size_t klen)
+{
+	struct fnd_entry e;
+
+	return find_last(l, s, l->start, k, klen, &e) && e.key_bytes != 0;
 }
 
 /* Is there an entry of this key at or behind @at? */
@@ -97,35 +122,38 @@ static bool set_from(const uint8_t *fields, uint32_t used, uint32_t at, const vo
 /* Into the other half: all before the innermost scope, and of its own what counts, but for one key. */
 static void pack(struct fnd_context_local *l, struct fnd_context_state *s, const char *k, size_t klen)
 {
-	const uint8_t *from = l->at->fields[l->s.half];
-	uint8_t *to = l->at->fields[l->s.half ^ 1];
+	const struct fnd_context_state was = fnd_context_now(l);
+	const uint8_t *from = l->at->fields[was.half];
+	const uint16_t *entry = l->entry[was.half];
+#ifdef FND_MUTANT_PACK_IN_PLACE
+	const uint32_t other = was.half;
+#else
+	const uint32_t other = was.half ^ 1;
+#endif
+	uint8_t *to = l->at->fields[other];
 	struct fnd_entry e;
+	uint32_t i;
 
-	*s = l->s;
-	s->half ^= 1;
-	s->count = 0;
+	*s = was;
+	s->half = other;
 	s->used = l->start;
 	memcpy(to, from, l->start);
-	for (uint32_t at = 0; fnd_entry_at(from, l->s.used, at, &e); at = e.end) {
-		if (at < l->start) {
-			s->count++;
-			continue;
-		}
+	for (i = 0; i < was.count && entry[i] < l->start; i++)
+		l->entry[s->half][i] = entry[i];
+	s->count = i;
+	for (; i < was.count && fnd_entry_at(from, was.used, entry[i], &e); i++) {
 		if ((klen && has_key(&e, k, klen)) ||
-		    (e.key_bytes && set_from(from, l->s.used, e.end, e.key, e.key_bytes)))
+		    (e.key_bytes && set_from(from, was.used, e.end, e.key, e.key_bytes)))
 			continue;
-		memcpy(to + s->used, from + at, e.end - at);
-		s->used += e.end - at;
-		s->count++;
+		memcpy(to + s->used, from + entry[i], e.end - entry[i]);
+		l->entry[s->half][s->count++] = (uint16_t)s->used;
+		s->used += e.end - entry[i];
 	}
 }
 
 static void commit(struct fnd_context_local *l, const struct fnd_context_state *s)
 {
-	uint32_t version = l->s.version;
-
-	l->s = *s;
-	l->s.version = version;
+	l->word = l->word >> 32 << 32 | (uint32_t)fnd_context_word(s);
 	fnd_context_word_store(l);
 }
 
@@ -142,6 +170,7 @@ static int set_one(struct fnd_context *ctx, const char *k, size_t klen, const st
 {
 	struct fnd_context_local *l = fnd_context_here(ctx);
 	struct fnd_context_state s;
+	uint32_t half;
 	bool again;
 	int err;
 
@@ -149,15 +178,16 @@ static int set_one(struct fnd_context *ctx, const char *k, size_t klen, const st
 		return not_here(ctx);
 	if (klen == 0)
 		return key_refused();
-	s = l->s;
-	again = set_from(l->at->fields[s.half], s.used, l->start, k, klen);
+	s = fnd_context_now(l);
+	half = s.half;
+	again = set_here(l, &s, k, klen);
 	err = again && l->hidden >= HIDDEN_MAX ? -ENOSPC : append(l, &s, k, klen, value);
 	if (err == -ENOSPC) {
 		pack(l, &s, k, klen);
 		err = append(l, &s, k, klen, value);
 	}
 	if (err == 0) {
-		l->hidden = s.half == l->s.half ? l->hidden + again : 0;
+		l->hidden = s.half == half ? l->hidden + again : 0;
 		commit(l, &s);
 	} else if (err == -ENOSPC) {
 		count_dropped(ctx, l, 1);
@@ -183,7 +213,7 @@ int fnd_context_set_all(struct fnd_context *ctx, const struct fnd_field *fields,
 
 	if (!l || err)
 		return l ? err : not_here(ctx);
-	s = l->s;
+	s = fnd_context_now(l);
 	err = append_all(l, &s, fields, count);
 	if (err == -ENOSPC) {
 		pack(l, &s, NULL, 0);
@@ -281,8 +311,9 @@ static bool open_fields(struct opening *o)
 static int scope_open(struct opening *o, struct fnd_scope *scope, const void *site)
 {
 	const struct fnd_context *ctx = o->ctx;
-	uint32_t used;
 	struct fnd_context_local *l;
+	struct fnd_context_state was;
+	uint32_t used;
 
 	memset(scope, 0, sizeof(*scope));
 	if (ctx && !ctx->forked && ctx->flags && !fnd_context_wants_shared(ctx) &&
@@ -291,9 +322,9 @@ static int scope_open(struct opening *o, struct fnd_scope *scope, const void *si
 	l = o->l = fnd_context_here(o->ctx);
 	if (!l)
 		return not_here(ctx);
-	if (l->s.depth >= FND_CONTEXT_DEPTH_MAX)
-		return fnd_error_set(EOVERFLOW, "%u scopes are open", l->s.depth);
-	o->s = l->s;
+	was = o->s = fnd_context_now(l);
+	if (was.depth >= FND_CONTEXT_DEPTH_MAX)
+		return fnd_error_set(EOVERFLOW, "%u scopes are open", was.depth);
 	used = o->s.used;
 	scope->count = o->s.count;
 	if (!open_fields(o) && (o->err == 0 || o->err == -ENOSPC)) {
@@ -310,12 +341,12 @@ static int scope_open(struct opening *o, struct fnd_scope *scope, const void *si
 	scope->ctx = o->ctx;
 	scope->thread = l;
 	scope->used = used;
-	scope->depth = l->s.depth;
+	scope->depth = was.depth;
 	scope->start = l->start;
-	scope->hidden = o->s.half == l->s.half ? l->hidden : 0;
+	scope->hidden = o->s.half == was.half ? l->hidden : 0;
 	l->start = used;
 	l->hidden = 0;
-	o->s.depth = l->s.depth + 1;
+	o->s.depth = was.depth + 1;
 	commit(l, &o->s);
 	count_dropped(o->ctx, l, o->left_out);
 	return o->left_out ? -ENOSPC : 0;
@@ -379,7 +410,7 @@ int fnd_context_end(struct fnd_scope *scope)
 	l = fnd_context_here(ctx);
 	if (!l)
 		return not_here(ctx);
-	s = l->s;
+	s = fnd_context_now(l);
 	if (scope->depth >= s.depth || scope->used > s.used)
 		return 0; /* the end of a scope around it has ended it */
 	s.used = scope->used;
@@ -400,28 +431,25 @@ unsigned int fnd_context_depth(struct fnd_context *ctx)
 {
 	const struct fnd_context_local *l = fnd_context_here(ctx);
 
-	return l ? l->s.depth : 0;
+	return l ? fnd_context_now(l).depth : 0;
 }
 
 /* --- looking --------------------------------------------------------------------------------------- */
 
 int fnd_context_get(struct fnd_context *ctx, const char *k, struct fnd_value *ret_value)
 {
-	struct fnd_entry e, found = { .value_bytes = 0 };
 	struct fnd_context_local *l = fnd_context_here(ctx);
 	struct fnd_field f = { .key = k };
 	size_t n = key_bytes(&f);
-	const uint8_t *fields;
+	struct fnd_context_state s;
+	struct fnd_entry e;
 
 	if (!l || n == 0)
 		return -ENOENT;
-	fields = l->at->fields[l->s.half];
-	for (uint32_t at = 0; fnd_entry_at(fields, l->s.used, at, &e); at = e.end)
-		if (e.key_bytes == 0 || has_key(&e, k, n))
-			found = e; /* one without a key has no value either */
-	if (found.value_bytes == 0 || !fnd_mp_read(found.value, found.value_bytes, ret_value))
+	s = fnd_context_now(l);
+	if (!find_last(l, &s, 0, k, n, &e)) /* one without a key has no value either */
 		return -ENOENT;
-	return 0;
+	return fnd_value_read(e.value, e.value_bytes, ret_value) ? 0 : -ENOENT;
 }
 
 int fnd_context_get_str(struct fnd_context *ctx, const char *k, char *buf, size_t size)
@@ -459,17 +487,23 @@ int fnd_context_iterate(struct fnd_context *ctx, int (*fn)(const struct fnd_fiel
 {
 	struct fnd_context_local *l = fnd_context_here(ctx);
 	struct walk w = { fn, arg };
+	struct fnd_context_state s;
 
-	return l ? fnd_context_merge(l->at->fields[l->s.half], l->s.used, walk_one, &w) : 0;
+	if (!l)
+		return 0;
+	s = fnd_context_now(l);
+	return fnd_context_merge(l->at->fields[s.half], s.used, walk_one, &w);
 }
 
 int fnd_context_capture(struct fnd_context *ctx, void *buf, size_t size)
 {
 	struct fnd_context_local *l = fnd_context_here(ctx);
+	struct fnd_context_state s;
 
-	if (l)
-		return fnd_context_merged_map(l->at->fields[l->s.half], l->s.used, buf, size, NULL);
-	return fnd_context_merged_map((const uint8_t *)"", 0, buf, size, NULL);
+	if (!l)
+		return fnd_context_merged_map((const uint8_t *)"", 0, buf, size, NULL);
+	s = fnd_context_now(l);
+	return fnd_context_merged_map(l->at->fields[s.half], s.used, buf, size, NULL);
 }
 
 /* --- breadcrumbs ----------------------------------------------------------------------------------- */
@@ -509,10 +543,15 @@ int fnd_context_crumb(struct fnd_context *ctx, const char *text)
 	n = l->crumbs & 255;
 	c = &l->at->crumb[total % FND_CRUMB_PLACES]; /* not one of the last FND_CRUMBS_MAX */
 	clock_gettime(CLOCK_REALTIME, &ts);
+#ifdef FND_MUTANT_CRUMB_COUNTED_FIRST
+	crumbs_store(l, (total + 1) << 8 | (n < FND_CRUMBS_MAX ? n + 1 : n));
+#endif
 	c->at_ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 	c->bytes = (uint8_t)crumb_bytes(text ? text : "");
 	memcpy(c->text, text ? text : "", c->bytes);
+#ifndef FND_MUTANT_CRUMB_COUNTED_FIRST
 	crumbs_store(l, (total + 1) << 8 | (n < FND_CRUMBS_MAX ? n + 1 : n));
+#endif
 	return 0;
 }
 
@@ -524,7 +563,7 @@ int fnd_context_crumbs_clear(struct fnd_context *ctx)
 		return not_here(ctx);
 	l->crumbs &= ~255ULL;
 	fnd_store_release(&l->at->crumbs, l->crumbs); /* [CX-1] */
-	if (l->s.used == 0 && l->s.depth == 0)
+	if ((l->word & FND_CONTEXT_USED_DEPTH) == 0)
 		fnd_context_word_store(l);
 	return 0;
 }

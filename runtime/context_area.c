@@ -12,86 +12,84 @@
 
 #define OBSERVE_NS 100000000ULL
 
-static int same_key(const struct fnd_entry *a, const struct fnd_entry *b)
+static inline int same_key(const struct fnd_entry *a, const struct fnd_entry *b)
 {
-	return a->key_bytes == b->key_bytes && memcmp(a->key, b->key, a->key_bytes) == 0;
+	return a->key_bytes == b->key_bytes && a->key[0] == b->key[0] && memcmp(a->key, b->key, a->key_bytes) == 0;
 }
 
-/* Where the entries begin that count: behind the last one without a key. */
-static uint32_t counting_from(const uint8_t *fields, uint32_t used)
+/*
+ * The entries that count: those behind the last one without a key. Taken apart once, since each has to be
+ * compared with all. There are no more than FND_CONTEXT_FIELDS_MAX unless the bytes are damaged.
+ */
+static uint32_t counting(const uint8_t *fields, uint32_t used, struct fnd_entry e[FND_CONTEXT_FIELDS_MAX])
 {
-	uint32_t from = 0;
-	struct fnd_entry e;
+	uint32_t n = 0;
 
-	for (uint32_t at = 0; fnd_entry_at(fields, used, at, &e); at = e.end)
-		if (e.key_bytes == 0)
-			from = e.end;
-	return from;
-}
-
-static int met_before(const uint8_t *fields, uint32_t from, uint32_t at, const struct fnd_entry *e)
-{
-	struct fnd_entry o;
-
-	for (; from < at && fnd_entry_at(fields, at, from, &o); from = o.end)
-		if (same_key(&o, e))
-			return 1;
-	return 0;
+	for (uint32_t at = 0; n < FND_CONTEXT_FIELDS_MAX && fnd_entry_at(fields, used, at, &e[n]);) {
+		at = e[n].end;
+		n = e[n].key_bytes ? n + 1 : 0;
+	}
+	return n;
 }
 
 int fnd_context_merge(const uint8_t *fields, uint32_t used,
 		      int (*fn)(const struct fnd_entry *e, void *arg), void *arg)
 {
-	uint32_t from = counting_from(fields, used);
-	struct fnd_entry e, o;
+	struct fnd_entry e[FND_CONTEXT_FIELDS_MAX];
+	uint32_t n = counting(fields, used, e);
 	int err = 0;
 
-	for (uint32_t at = from; !err && fnd_entry_at(fields, used, at, &e);) {
-		struct fnd_entry last = e;
+	for (uint32_t i = 0; !err && i < n; i++) {
+		uint32_t first = 0, last = n - 1;
 
-		if (met_before(fields, from, at, &e)) {
-			at = e.end;
-			continue;
-		}
-		for (uint32_t k = e.end; fnd_entry_at(fields, used, k, &o); k = o.end)
-			if (same_key(&o, &e))
-				last = o;
-		at = e.end;
-		if (last.value_bytes)
-			err = fn(&last, arg);
+		while (!same_key(&e[first], &e[i]))
+			first++;
+		if (first < i)
+			continue; /* met before */
+		while (!same_key(&e[last], &e[i]))
+			last--;
+		if (e[last].value_bytes)
+			err = fn(&e[last], arg);
 	}
 	return err;
 }
 
-static int count_one(const struct fnd_entry *e, void *arg)
-{
-	(void)e;
-	++*(uint32_t *)arg;
-	return 0;
-}
+struct writing {
+	struct fnd_mp_writer w;
+	uint32_t fields;
+};
 
 static int write_one(const struct fnd_entry *e, void *arg)
 {
-	struct fnd_mp_writer *w = arg;
+	struct writing *g = arg;
 
-	fnd_mp_put_str(w, (const char *)e->key, e->key_bytes);
-	fnd_mp_put(w, e->value, e->value_bytes);
+	fnd_mp_put_str(&g->w, (const char *)e->key, e->key_bytes);
+	fnd_mp_put(&g->w, e->value, e->value_bytes);
+	g->fields++;
 	return 0;
 }
 
+/* How many fields there are is known in the end, and how long the head is with it: it is mostly one byte. */
 int fnd_context_merged_map(const uint8_t *fields, uint32_t used, void *buf, size_t size, uint32_t *ret_fields)
 {
-	struct fnd_mp_writer w = { .buf = buf, .size = size };
-	uint32_t n = 0;
+	struct writing g = { .w = { .buf = buf, .size = size } };
+	unsigned char bytes[5];
+	struct fnd_mp_writer head = { .buf = bytes, .size = sizeof(bytes) };
+	size_t body;
 
-	fnd_context_merge(fields, used, count_one, &n);
-	fnd_mp_put_map(&w, n);
-	fnd_context_merge(fields, used, write_one, &w);
-	if (w.full)
+	fnd_mp_put_map(&g.w, 0);
+	fnd_context_merge(fields, used, write_one, &g);
+	if (g.w.full)
 		return -ENOBUFS;
+	body = g.w.used - 1;
+	fnd_mp_put_map(&head, g.fields);
+	if (head.used + body > size)
+		return -ENOBUFS;
+	memmove((char *)buf + head.used, (char *)buf + 1, body);
+	memcpy(buf, bytes, head.used);
 	if (ret_fields)
-		*ret_fields = n;
-	return (int)w.used;
+		*ret_fields = g.fields;
+	return (int)(head.used + body);
 }
 
 /* --- areas ----------------------------------------------------------------------------------------- */

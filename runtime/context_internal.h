@@ -29,10 +29,15 @@ struct fnd_context_local {
 	struct fnd_shm_context own;
 	struct fnd_shm_context *at; /* where the context is: own, or the thread's area */
 	uint64_t place;		    /* 0, or the number of the handle whose segment has that area */
-	struct fnd_context_state s; /* as in at->word, which others might have damaged */
+	/* As at->word, which others might have damaged; where that is 0 it still has the version. One word, so that
+	 * the next call's load meets one store: a struct of five is copied by loads that wait for several. */
+	uint64_t word;
 	uint64_t crumbs, dropped;
 	uint32_t start; /* used when the innermost scope began */
 	uint32_t hidden; /* entries of that scope which later ones hide */
+	/* Where each entry of a half begins, those behind the count not yet or no longer: from one entry to the next
+	 * leads its length only, which is slow to follow, and backwards nothing. */
+	uint16_t entry[2][FND_CONTEXT_FIELDS_MAX];
 };
 
 extern __thread struct fnd_context_local *fnd_context_self __attribute__((tls_model("initial-exec")));
@@ -54,10 +59,15 @@ static inline bool fnd_context_wants_shared(const struct fnd_context *ctx)
 #endif
 }
 
+static inline struct fnd_context_state fnd_context_now(const struct fnd_context_local *l)
+{
+	return fnd_context_state(l->word);
+}
+
 /* Is there nothing to keep? Then the word is 0. */
 static inline bool fnd_context_is_empty(const struct fnd_context_local *l)
 {
-	return l->s.used == 0 && l->s.depth == 0 && (l->crumbs & 255) == 0;
+	return (l->word & FND_CONTEXT_USED_DEPTH) == 0 && (l->crumbs & 255) == 0;
 }
 
 /* [CX-1] pairs with fnd_context_observe, and with who reaps the thread: what the word covers is there. */
@@ -66,9 +76,10 @@ static inline void fnd_context_word_store(struct fnd_context_local *l)
 	uint64_t w = 0;
 
 	if (!fnd_context_is_empty(l)) {
-		if (++l->s.version == 0)
-			l->s.version = 1;
-		w = fnd_context_word(&l->s);
+		l->word += 1ULL << 32;
+		if (l->word >> 32 == 0)
+			l->word |= 1ULL << 32;
+		w = l->word;
 	}
 	fnd_store_release(&l->at->word, w); /* [CX-1] */
 }

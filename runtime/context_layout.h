@@ -47,6 +47,8 @@ static inline uint64_t fnd_context_word(const struct fnd_context_state *s)
 	       (uint64_t)(s->used & 4095) << 12 | (s->depth & 4095);
 }
 
+#define FND_CONTEXT_USED_DEPTH UINT64_C(0xffffff) /* the bits of both */
+
 static inline struct fnd_context_state fnd_context_state(uint64_t w)
 {
 	return (struct fnd_context_state){ .version = (uint32_t)(w >> 32),

@@ -103,7 +103,7 @@ void fnd_context_stats_read(const struct fnd_context *ctx, struct fnd_context_st
 
 static void begin_empty(struct fnd_context_local *l)
 {
-	l->s = (struct fnd_context_state){ .version = l->s.version };
+	l->word = l->word >> 32 << 32; /* the version goes on */
 	l->crumbs = l->dropped = 0;
 	l->start = l->hidden = 0;
 }
@@ -119,7 +119,7 @@ struct fnd_context_local *fnd_context_local_new(void)
 	l->at = &l->own;
 	/* two owners of a slot do not write the same words */
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	l->s.version = (uint32_t)ts.tv_nsec * 2654435761u;
+	l->word = (uint64_t)((uint32_t)ts.tv_nsec * 2654435761u) << 32;
 	if (pthread_setspecific(key, l)) {
 		free(l);
 		return NULL;
@@ -142,18 +142,20 @@ static bool handle_open(uint64_t id)
 void fnd_context_move(struct fnd_context_local *l, struct fnd_shm_context *to, uint64_t place)
 {
 	struct fnd_shm_context *from = l->at;
+	struct fnd_context_state s;
 
 	if ((l->place && !handle_open(l->place)) || from == to) {
 		begin_empty(l); /* what it was in is gone */
 		from = NULL;
 	}
+	s = fnd_context_now(l);
 	fnd_store_release(&to->word, 0); /* [CX-1] nothing counts while it changes */
 	fnd_compiler_barrier();
 	to->crumbs = l->crumbs;
 	to->dropped = l->dropped;
 	if (from) {
 		memcpy(to->crumb, from->crumb, sizeof(to->crumb));
-		memcpy(to->fields[l->s.half], from->fields[l->s.half], l->s.used);
+		memcpy(to->fields[s.half], from->fields[s.half], s.used);
 	}
 	l->at = to;
 	l->place = place;

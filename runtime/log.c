@@ -227,17 +227,15 @@ struct trace {
 	char trace_id[33], span_id[17];
 };
 
-static int trace_field(const struct fnd_field *f, void *arg)
+/* Two questions cost less than a second pass over the map. */
+static void trace_of(struct fnd_context *context, struct trace *t)
 {
-	struct trace *t = arg;
+	struct fnd_value v;
 
-	if (f->value.type != FND_VALUE_STR)
-		return 0;
-	if (f->key_bytes == 8 && memcmp(f->key, "trace_id", 8) == 0 && f->value.bytes == 32)
-		memcpy(t->trace_id, f->value.v.text, 32);
-	else if (f->key_bytes == 7 && memcmp(f->key, "span_id", 7) == 0 && f->value.bytes == 16)
-		memcpy(t->span_id, f->value.v.text, 16);
-	return 0;
+	if (fnd_context_get(context, "trace_id", &v) == 0 && v.type == FND_VALUE_STR && v.bytes == 32)
+		memcpy(t->trace_id, v.v.text, 32);
+	if (fnd_context_get(context, "span_id", &v) == 0 && v.type == FND_VALUE_STR && v.bytes == 16)
+		memcpy(t->span_id, v.v.text, 16);
 }
 
 static int write_all(struct fnd_log *log, struct fnd_log_line *line)
@@ -249,7 +247,7 @@ static int write_all(struct fnd_log *log, struct fnd_log_line *line)
 	line->context = map;
 	line->context_bytes = n > 0 ? (size_t)n : 0;
 	if (n > 1)
-		fnd_map_iterate(map, (size_t)n, trace_field, &t);
+		trace_of(log->context, &t);
 	line->trace_id = t.trace_id;
 	line->span_id = t.span_id;
 	if (log->flags) {

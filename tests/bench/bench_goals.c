@@ -31,6 +31,18 @@ static const struct bench_goal goals[] = {
 	{ "growth_reader", "empty-loop", NULL, NULL, AT(1000000), 2, GOAL_WITHIN, 2, "0: ≤ 2 × empty loop" },
 	{ "growth_writer", "empty-loop", NULL, NULL, AT(1000000), 2, GOAL_ABSOLUTE, 1e6, "≤ 1 ms" },
 	{ "record_bytes", "lfht-memb", NULL, NULL, AT(1000000), 0, GOAL_ABSOLUTE, 32, "≤ 32 bytes" },
+	{ "flag_check", "plain-load", NULL, NULL, ANY, 1, GOAL_WITHIN, 1.1, "≤ 1.1 × plain load" },
+	{ "flag_check", "call", NULL, NULL, ANY, 1, GOAL_ABSOLUTE, 0.6, "≤ 0.6 ns" },
+	/* Who does not run cannot see: with more workers than processors it is the last old read that counts. */
+	{ "flag_seen", NULL, "running", "p99", ANY, 0, GOAL_ABSOLUTE, 10e3, "≤ 10 µs" },
+	{ "flag_stale", NULL, "crowd", "p99", ANY, 0, GOAL_ABSOLUTE, 10e3, "≤ 10 µs" },
+	{ "flag_emergency", NULL, "running", "p99", ANY, 0, GOAL_ABSOLUTE, 100e3, "≤ 100 µs" },
+	{ "context_set", "memcpy", NULL, NULL, ANY, 1, GOAL_ABSOLUTE, 60, "≤ 60 ns" },
+	{ "context_scope", "memcpy", NULL, NULL, ANY, 1, GOAL_ABSOLUTE, 150, "≤ 150 ns" },
+	{ "log_line", "no-context", NULL, NULL, ANY, 1, GOAL_WITHIN, 1.5, "≤ 1.5 × without" },
+	{ "log_line", "snprintf-write", NULL, NULL, ANY, 1, GOAL_ABSOLUTE, 2000, "≤ 2 µs" },
+	{ "dedup", "table", "seen", NULL, ANY, 1, GOAL_ABSOLUTE, 30, "≤ 30 ns" },
+	{ "dedup", "table", "new", NULL, ANY, 1, GOAL_ABSOLUTE, 45, "≤ 45 ns" },
 };
 
 static bool is_or_any(const char *wanted, const char *name)

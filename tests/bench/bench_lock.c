@@ -192,7 +192,7 @@ int main(int argc, char **argv)
 	make_mutex(l);
 	make_thread(l);
 	if (!row_only)
-		bench_report_begin(json, fnd_version());
+		bench_report_begin(json, fnd_version(), NULL);
 	measure(l, &row);
 	bench_report_row(json, &row);
 	fnd_segment_detach(l->seg);

@@ -60,12 +60,7 @@ static const char *next_name(const char *at)
 
 bool bench_plan_has(const struct bench_plan *plan, const char *bench)
 {
-	size_t length = strlen(bench);
-
-	for (const char *at = plan->only; at; at = next_name(at))
-		if (strcspn(at, ",") == length && strncmp(at, bench, length) == 0)
-			return true;
-	return !plan->only;
+	return !plan->only || bench_listed(plan->only, bench);
 }
 
 bool bench_plan_has_tables(const struct bench_plan *plan)

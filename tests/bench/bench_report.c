@@ -25,6 +25,15 @@
 
 #define INTERVAL_ROUNDS 20 /* from so many on, the 5th and 95th percentiles say something */
 
+static const char about_tables[] =
+	"figures   nanoseconds an operation, wall time, median of the rounds [lowest highest];\n"
+	"          with two workers: wall time by the operations of one, so the same figure\n"
+	"          as with one worker means twice the work done.\n"
+	"peers     lfht: liburcu's rculfhash, over RCU of the memb flavour inlined, the same by\n"
+	"          calls into its library, and of the qsbr flavour. floor: an open-addressing\n"
+	"          table in private memory without any synchronisation; floor-apart: the same\n"
+	"          with records that stay where they are. Each line is ours beside one peer.\n\n";
+
 static unsigned int goals_seen, goals_reached;
 
 double bench_median(const struct bench_series *s)
@@ -74,7 +83,7 @@ static double load_average(void)
 	return getloadavg(&load, 1) == 1 ? load : 0;
 }
 
-void bench_report_begin(bool json, const char *library_version)
+void bench_report_begin(bool json, const char *library_version, const char *about)
 {
 	const char *commit = getenv("FOUNDATION_COMMIT");
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -97,13 +106,7 @@ void bench_report_begin(bool json, const char *library_version)
 	       load_average());
 	printf("build     foundation %s (commit %s), %s %s\n", library_version, commit, COMPILER,
 	       BENCH_FLAGS);
-	printf("figures   nanoseconds an operation, wall time, median of the rounds [lowest highest];\n"
-	       "          with two workers: wall time by the operations of one, so the same figure\n"
-	       "          as with one worker means twice the work done.\n"
-	       "peers     lfht: liburcu's rculfhash, over RCU of the memb flavour inlined, the same by\n"
-	       "          calls into its library, and of the qsbr flavour. floor: an open-addressing\n"
-	       "          table in private memory without any synchronisation; floor-apart: the same\n"
-	       "          with records that stay where they are. Each line is ours beside one peer.\n\n");
+	fputs(about ? about : about_tables, stdout);
 	printf("%-14s %8s %-7s %-5s %5s %11s %-21s  %-15s %11s %-21s %7s  %s\n", "bench", "entries",
 	       "dist", "mix", "procs", "ours", "", "peer", "", "", "ratio", "goal");
 	fflush(stdout);
@@ -189,9 +192,17 @@ static void pair_json(const struct pair *p)
 	emit(line);
 }
 
+/* One more where a tenth would be much. */
+static int decimals_of(double figure)
+{
+	return figure < 10 ? 2 : 1;
+}
+
 static void spread(char *buf, size_t bytes, const struct bench_series *s)
 {
-	snprintf(buf, bytes, "[%.1f %.1f]", bench_quantile(s->at, s->rounds, 0),
+	int decimals = decimals_of(bench_median(s));
+
+	snprintf(buf, bytes, "[%.*f %.*f]", decimals, bench_quantile(s->at, s->rounds, 0), decimals,
 		 bench_quantile(s->at, s->rounds, 1));
 }
 
@@ -205,11 +216,12 @@ static void pair_people(const struct pair *p)
 		snprintf(entries, sizeof(entries), "%llu", (unsigned long long)row->entries);
 	spread(ours, sizeof(ours), series);
 	spread(peer, sizeof(peer), &p->peer->value);
-	printf("%-14s %8s %-7s %-5s %5u %11.1f %-21s  %-15s %11.1f %-21s %6.2fx  ", row->bench, entries,
-	       row->dist, row->mix, row->procs, p->ours_median, ours, p->peer->name, p->peer_median, peer,
-	       p->ratio);
+	printf("%-14s %8s %-7s %-5s %5u %11.*f %-21s  %-15s %11.*f %-21s %6.2fx  ", row->bench, entries,
+	       row->dist, row->mix, row->procs, decimals_of(p->ours_median), p->ours_median, ours,
+	       p->peer->name, decimals_of(p->peer_median), p->peer_median, peer, p->ratio);
 	if (p->goal)
-		printf("%s: %.*f, %s", p->goal->text, p->goal->kind == GOAL_ABSOLUTE ? 0 : 3, p->measured,
+		printf("%s: %.*f, %s", p->goal->text,
+		       p->goal->kind == GOAL_ABSOLUTE && p->goal->limit >= 10 ? 0 : 3, p->measured,
 		       p->reached ? "reached" : "not reached");
 	if (row->unit)
 		printf("  (%s)", row->unit);

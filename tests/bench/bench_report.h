@@ -8,7 +8,9 @@
 
 #include "bench_util.h"
 
+#ifndef BENCH_SCHEMA
 #define BENCH_SCHEMA "foundation.bench-table/1"
+#endif
 #define BENCH_SIDES_MAX 8
 
 /* What an operation takes, one figure a round. */
@@ -35,7 +37,8 @@ struct bench_row {
 	struct bench_side_figures side[BENCH_SIDES_MAX]; /* the first is ours */
 };
 
-void bench_report_begin(bool json, const char *library_version);
+/* @about: what people are told of figures and peers; NULL: those of tables. */
+void bench_report_begin(bool json, const char *library_version, const char *about);
 void bench_report_row(bool json, const struct bench_row *row);
 
 /* The goals of all rows since the start, with those of other programs. */

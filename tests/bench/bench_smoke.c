@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Does bench_table print what it promises, and leave nothing behind? No figure is judged.
+ * Does a benchmark print what it promises, and leave nothing behind? No figure is judged.
  *
- * usage: bench_smoke PROGRAM
+ * usage: bench_smoke PROGRAM table|runtime
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -22,6 +22,7 @@ struct run {
 };
 
 static int failures;
+static const char *prefix = "bench-table"; /* of the program's segments */
 static int goals, goals_reached; /* of the rows so far */
 
 static void check(bool good, const char *what, const char *line)
@@ -68,7 +69,7 @@ static void check_nothing_left(const struct run *run)
 	DIR *dir = opendir("/dev/shm");
 	struct dirent *e;
 
-	snprintf(mark, sizeof(mark), ".bench-table-%d-", (int)run->pid);
+	snprintf(mark, sizeof(mark), ".%s-%d-", prefix, (int)run->pid);
 	while (dir && (e = readdir(dir)))
 		check(!strstr(e->d_name, mark), "left in /dev/shm", e->d_name);
 	if (dir)
@@ -141,10 +142,10 @@ static void check_summary(const json_t *row, const char *line)
  * How often each kind of row must be there: a line for each peer, of which there are 4 (of one worker's
  * lookups and replaces 5); 2 sizes, 2 distributions, 1 and 2 workers.
  */
-static struct {
+static struct kind {
 	const char *bench;
 	int wanted, seen;
-} kinds[] = {
+} table_kinds[] = {
 	{ "machine", 1, 0 },
 	{ "lock", 2, 0 },
 	{ "record_bytes", 2 * 2, 0 },
@@ -164,7 +165,29 @@ static struct {
 	{ "growth_reader", 2, 0 },
 	{ "growth_writer", 2, 0 },
 	{ "summary", 1, 0 },
+}, runtime_kinds[] = {
+	{ "machine", 1, 0 },
+	{ "flag_check", 2 * 2, 0 },
+	{ "flag_percent", 1, 0 },
+	{ "flag_evaluate", 1, 0 },
+	{ "flag_seen", 2 * 2, 0 },
+	{ "flag_stale", 2 * 2, 0 },
+	{ "flag_emergency", 2, 0 },
+	{ "flag_wake", 2, 0 },
+	{ "context_set", 2, 0 },
+	{ "context_scope", 2, 0 },
+	{ "log_line", 2 * 2, 0 },
+	{ "agent_lookup", 3, 0 },
+	{ "agent_register", 3, 0 },
+	{ "agent_find", 3, 0 },
+	{ "event", 1, 0 },
+	{ "dedup", 2, 0 },
+	{ "summary", 1, 0 },
 };
+
+/* What the program at hand prints. */
+static struct kind *kinds = table_kinds;
+static size_t kinds_count = sizeof(table_kinds) / sizeof(table_kinds[0]);
 
 static void check_line(const char *line)
 {
@@ -173,7 +196,7 @@ static void check_line(const char *line)
 	bool known = false;
 
 	check(row && bench, "not a JSON object with a bench", line);
-	for (size_t i = 0; bench && i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+	for (size_t i = 0; bench && i < kinds_count; i++) {
 		if (strcmp(bench, kinds[i].bench) != 0)
 			continue;
 		kinds[i].seen++;
@@ -204,7 +227,7 @@ static void test_rows(const char *program)
 		check_line(line);
 	status = finish(&run);
 	check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "exit status of --smoke", NULL);
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+	for (size_t i = 0; i < kinds_count; i++)
 		check(kinds[i].seen == kinds[i].wanted, "rows of this kind", kinds[i].bench);
 	check_nothing_left(&run);
 }
@@ -220,8 +243,8 @@ static void test_interrupt(const char *program)
 		check(false, "cannot start", program);
 		return;
 	}
-	/* The machine, the lock's two lines, which are another program's, and so on until tables and workers
-	 * are there. */
+	/* The machine, the lock's two lines, which are another program's, or those of the flags, and so on until
+	 * segments and workers are there. */
 	for (int i = 0; i < 6; i++)
 		check(fgets(line, sizeof(line), run.out) != NULL, "output before the interrupt",
 		      NULL);
@@ -236,9 +259,14 @@ static void test_interrupt(const char *program)
 
 int main(int argc, char **argv)
 {
-	if (argc != 2) {
-		fprintf(stderr, "usage: bench_smoke PROGRAM\n");
+	if (argc != 3 || (strcmp(argv[2], "table") != 0 && strcmp(argv[2], "runtime") != 0)) {
+		fprintf(stderr, "usage: bench_smoke PROGRAM table|runtime\n");
 		return 2;
+	}
+	if (strcmp(argv[2], "runtime") == 0) {
+		kinds = runtime_kinds;
+		kinds_count = sizeof(runtime_kinds) / sizeof(runtime_kinds[0]);
+		prefix = "bench-runtime";
 	}
 	test_rows(argv[1]);
 	test_interrupt(argv[1]);

@@ -165,7 +165,7 @@ int main(int argc, char **argv)
 #endif
 	catch_signals();
 	bench_remove_stale();
-	bench_report_begin(b.plan.json, bench_library_version());
+	bench_report_begin(b.plan.json, bench_library_version(), NULL);
 	err = bench_lock_row(&b.plan);
 	for (unsigned int i = 0; i < b.plan.sizes && !err && bench_plan_has_tables(&b.plan); i++)
 		err = with_entries(&b, b.plan.entries[i], i == 0);

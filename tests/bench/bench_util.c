@@ -217,3 +217,15 @@ int bench_number(const char *text, unsigned long long most, unsigned long long *
 		       ? -EINVAL
 		       : 0;
 }
+
+bool bench_listed(const char *list, const char *name)
+{
+	size_t length = strlen(name);
+
+	for (const char *at = list, *comma; at; at = comma ? comma + 1 : NULL) {
+		comma = strchr(at, ',');
+		if (strcspn(at, ",") == length && strncmp(at, name, length) == 0)
+			return true;
+	}
+	return false;
+}

@@ -165,4 +165,7 @@ double bench_quantile(const double *values, size_t count, double q);
 /* @text as a number from 1 to @most, or -EINVAL. */
 int bench_number(const char *text, unsigned long long most, unsigned long long *ret_value);
 
+/* Is @name in @list, names by commas? */
+bool bench_listed(const char *list, const char *name);
+
 #endif

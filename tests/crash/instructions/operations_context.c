@@ -40,11 +40,11 @@ void context_first_full(void)
 	char key[8];
 
 	context_first();
-	for (uint32_t i = 0; fnd_context_self->s.used < FND_CONTEXT_BYTES - 60; i++) {
+	for (uint32_t i = 0; fnd_context_now(fnd_context_self).used < FND_CONTEXT_BYTES - 60; i++) {
 		snprintf(key, sizeof(key), "k%u", i - i / 4); /* every fourth hides another */
 		set(key, 20 + i % 30);
 	}
-	set("tail", FND_CONTEXT_BYTES - fnd_context_self->s.used - 10);
+	set("tail", FND_CONTEXT_BYTES - fnd_context_now(fnd_context_self).used - 10);
 }
 
 void context_first_private(void)

@@ -113,11 +113,11 @@ static void nearly_full(void)
 	open_both();
 	set("base", (unsigned int)(20 + world_draw() % 50));
 	begun("step");
-	for (unsigned int i = 0; fnd_context_self->s.used < FND_CONTEXT_BYTES - 60; i++) {
+	for (unsigned int i = 0; fnd_context_now(fnd_context_self).used < FND_CONTEXT_BYTES - 60; i++) {
 		snprintf(key, sizeof(key), "k%u", i - i / 4); /* every fourth hides another */
 		set(key, (unsigned int)(world_draw() % 40));
 	}
-	set("tail", FND_CONTEXT_BYTES - fnd_context_self->s.used - 10);
+	set("tail", FND_CONTEXT_BYTES - fnd_context_now(fnd_context_self).used - 10);
 	world_act(FOUNDER);
 }
 
