@@ -10,6 +10,8 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 add_compile_options(-D_GNU_SOURCE=) # empty, as where a file defines it itself
 add_compile_options(-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 	-Wpointer-arith -Wvla -fstack-protector-strong)
+# The library's calls of its own functions are its own: nobody may put others in their place.
+add_compile_options(-fno-semantic-interposition)
 if(FOUNDATION_WERROR)
 	add_compile_options(-Werror)
 endif()

@@ -13,7 +13,7 @@ set_target_properties(foundation PROPERTIES
 	VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} INSTALL_RPATH ""
 	LINK_DEPENDS ${FOUNDATION_SYMBOL_MAP})
 target_link_options(foundation PRIVATE
-	-Wl,--version-script=${FOUNDATION_SYMBOL_MAP})
+	-Wl,--version-script=${FOUNDATION_SYMBOL_MAP} -Wl,-Bsymbolic-functions)
 if(FOUNDATION_SANITIZE STREQUAL "")
 	target_link_options(foundation PRIVATE -Wl,-z,defs)
 endif()

@@ -14,6 +14,9 @@
 #include <string.h>
 #include <time.h>
 
+#include <foundation/read.h>
+
+#define LAG_NS 20000000u /* two ticks of the slowest */
 #define SWEEPS_A_WINDOW 10
 #define SWEEP_PAUSE_MAX_NS 1000000000u
 
@@ -91,7 +94,18 @@ static int expired(uint64_t first_ns, uint64_t now_ns, uint64_t window_ns)
 	return window_ns != FND_WINDOW_FOREVER && age >= 0 && (uint64_t)age >= window_ns;
 }
 
-/* 1: suppressed and counted, 0: not there or expired, or an error. Wait-free. */
+/* Cheaper by most of what a look at the clock costs, and late by at most LAG_NS. */
+static uint64_t wall_coarse_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+enum { NOT_THERE, SUPPRESSED, EXPIRED };
+
+/* What is there by the time @now, counted when it is SUPPRESSED; or an error. Wait-free. */
 static int suppress(struct fnd_dedup *d, const void *key, size_t key_bytes, uint64_t now,
 		    uint64_t window_ns)
 {
@@ -105,15 +119,23 @@ static int suppress(struct fnd_dedup *d, const void *key, size_t key_bytes, uint
 		uint64_t first;
 
 		memcpy(&first, (const char *)v.value + offsetof(struct entry, first_ns), sizeof(first));
-		if (!expired(first, now, window_ns)) {
+		err = expired(first, now, window_ns) ? EXPIRED : SUPPRESSED;
+		if (err == SUPPRESSED)
 			fnd_view_add(&v, offsetof(struct entry, suppressed), 1); /* [TB-2] */
-			err = 1;
-		}
-	} else if (err == -ENOENT) {
-		err = 0;
+	} else if (!err || err == -ENOENT) {
+		err = NOT_THERE;
 	}
 	fnd_read_end(d->seg);
 	return err;
+}
+
+/* Most keys were seen long before their window ends, by however much a clock is late. */
+static int suppress_quickly(struct fnd_dedup *d, const void *key, size_t key_bytes, uint64_t window_ns)
+{
+	uint64_t now = window_ns == FND_WINDOW_FOREVER ? 0 : wall_coarse_ns() + LAG_NS;
+	int r = suppress(d, key, key_bytes, now, window_ns);
+
+	return r == EXPIRED ? suppress(d, key, key_bytes, wall_ns(), window_ns) : r;
 }
 
 struct claim {
@@ -210,14 +232,14 @@ int fnd_dedup_claim(struct fnd_dedup *d, const void *key, size_t key_bytes, cons
 	if (event_bytes > FND_DEDUP_EVENT_MAX)
 		return fnd_error_set(E2BIG, "an event has %zu bytes, at most %d", event_bytes,
 				     FND_DEDUP_EVENT_MAX);
-	c.value.e = (struct entry){ .first_ns = wall_ns(), .event_bytes = (uint32_t)event_bytes };
-	r = suppress(d, key, key_bytes, c.value.e.first_ns, window_ns);
-	if (r > 0) {
+	r = suppress_quickly(d, key, key_bytes, window_ns);
+	if (r == SUPPRESSED) {
 		fnd_counter_add(d->seg, FND_COUNTER_SUPPRESSED, 1);
 		return FND_CLAIM_SUPPRESSED;
 	}
 	if (r < 0)
 		return r;
+	c.value.e = (struct entry){ .first_ns = wall_ns(), .event_bytes = (uint32_t)event_bytes };
 	c.window_ns = window_ns;
 	c.value.e.expires_ns = c.value.e.first_ns + window_ns;
 	if (c.value.e.expires_ns < window_ns)
