@@ -387,7 +387,7 @@ static int member(const struct fnd_field *m, void *arg)
 		member_str(f, m);
 	else if (m->value.type == FND_VALUE_UINT)
 		member_uint(f, m);
-	else if (is(m, "fields"))
+	else if (m->value.type == FND_VALUE_RAW && is(m, "fields"))
 		return fnd_map_iterate(m->value.v.text, m->value.bytes, take_field, f) ? -EINVAL : 0;
 	return 0;
 }

@@ -175,7 +175,7 @@ int fnd_map_iterate(const void *map, size_t map_bytes,
 		at += fnd_mp_read(p + at, map_bytes - at, &key);
 		if (key.type != FND_VALUE_STR)
 			return -EINVAL;
-		f.key = key.v.text;
+		f.key = key.bytes ? key.v.text : ""; /* without a length the bytes up to a NUL count */
 		f.key_bytes = key.bytes;
 		at += fnd_mp_read(p + at, map_bytes - at, &f.value);
 		err = fn(&f, arg);

@@ -330,6 +330,10 @@ BOTH(attach_hostile)
 	}
 	cr_assert(fnd_context_attach(ctx, &scope, NULL, 0) == -EINVAL);
 	cr_assert_str_eq(all(), "a=1 ");
+	/* a key without bytes is left out, and what lies behind the map is none */
+	cr_assert(fnd_context_attach(ctx, &scope, "\x81\xa0\x01 behind", 3) == -ENOSPC);
+	cr_assert_str_eq(all(), "");
+	cr_assert(fnd_context_end(&scope) == 0);
 	cr_assert(fnd_context_attach(ctx, &scope, "\x80", 1) == 0);
 	cr_assert_str_eq(all(), "", "the empty map hides everything");
 	cr_assert(fnd_context_end(&scope) == 0);

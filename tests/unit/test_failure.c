@@ -168,3 +168,40 @@ Test(failure, hostile_bytes)
 	}
 	cr_assert(fnd_failure_decode(NULL, 0, &g) == -EINVAL);
 }
+
+/* Instead of a map of fields anything else: what a number says is not an address. */
+Test(failure, fields_of_another_kind)
+{
+	static const struct {
+		const char *bytes;
+		size_t n;
+	} kind[] = {
+		{ "\xcb\x3f\xf8\0\0\0\0\0\0", 9 }, { "\xff", 1 }, { "\xd3\x80\0\0\0\0\0\0\x01", 9 },
+		{ "\xc3", 1 }, { "\xc0", 1 }, { "\xc4\x01\x80", 3 }, { "\x91\x01", 2 },
+		{ "\xca\x41\x41\x41\x41", 5 },
+	};
+	unsigned char bytes[64] = "\x82\xa4" "code\xa1" "a\xa6" "fields";
+	struct fnd_failure f;
+
+	for (size_t i = 0; i < sizeof(kind) / sizeof(kind[0]); i++) {
+		int err;
+
+		memcpy(bytes + 15, kind[i].bytes, kind[i].n);
+		err = fnd_failure_decode(bytes, 15 + kind[i].n, &f);
+		cr_assert(err == -EINVAL || (err == 0 && f.bytes == 0), "kind %zu: %d", i, err);
+	}
+}
+
+/* A key without bytes is one without bytes, whatever lies behind the map. */
+Test(failure, empty_key)
+{
+	static const char fields[] = "\x82\xa4" "code\xa1" "a\xa6" "fields\x81\xa0\x01";
+	char behind[64];
+	struct fnd_failure f;
+
+	memset(behind, 'S', sizeof(behind) - 1);
+	behind[sizeof(behind) - 1] = '\0';
+	memcpy(behind, fields, sizeof(fields) - 1);
+	cr_assert(fnd_failure_decode(behind, sizeof(fields) - 1, &f) == -EINVAL ||
+		  memchr(f.fields, 'S', f.bytes) == NULL);
+}
