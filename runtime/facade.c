@@ -38,6 +38,8 @@ static int put_own(struct fnd_runtime *rt, const char *name, const struct fnd_pr
 		strcpy(n.name, name);
 	/* A dirty copy keeps generation and time: they say of which record it is one. */
 	n.dirty = n.published;
+	if (n.dirty)
+		fnd_store_relaxed(&rt->dirty, 1); /* relaxed: whoever wrote sees it, others come later */
 	if (!n.published) {
 		n.agent.generation++;
 		n.agent.registered_ns = again || !old ? fnd_facade_now() : n.agent.registered_ns;
@@ -99,12 +101,16 @@ static int lookup_shared_first(struct fnd_runtime *rt, const char *name, struct 
 			       enum fnd_backend *ret_backend)
 {
 	int err = fnd_facade_shared(rt, name, ret);
+	const struct fnd_private_name *n;
 
 	*ret_backend = FND_BACKEND_SHARED;
-	if (err == 0 || !fnd_private_find(rt->priv, name))
+	if (err == 0 && !fnd_load_relaxed(&rt->dirty)) /* relaxed: see where it is set */
+		return 0;
+	n = fnd_private_find(rt->priv, name);
+	if (!n || (err == 0 && !n->dirty))
 		return err;
 #ifdef FND_MUTANT_FLIP_NO_GENERATION
-	*ret = fnd_private_find(rt->priv, name)->agent;
+	*ret = n->agent;
 	return 0;
 #endif
 	return fnd_facade_settle(rt, name, true, ret, ret_backend);

@@ -35,6 +35,7 @@ struct fnd_runtime {
 	uint64_t reconciled; /* the flags word that mode is for */
 	uint32_t mode;	     /* changes only while nobody is in a call */
 	uint32_t forks;	     /* fnd_private_forks() when it was opened */
+	uint32_t dirty;	     /* 1: some private name is newer than its shared record, or was once */
 	struct fnd_shm_runtime *area;
 	struct fnd_private *priv;  /* NULL: none is wanted, or built in */
 	struct fnd_registry *reg;  /* NULL: it could not be opened */

@@ -113,6 +113,13 @@ static int publish_one(struct fnd_runtime *rt, const struct fnd_private_name *n)
 	return err == -EEXIST ? 0 : err;
 }
 
+static bool holder_dead(const struct fnd_runtime *rt, const struct fnd_agent *a)
+{
+	struct fnd_participant p = { .pid = a->owner.pid, .slot = a->owner.slot, .generation = a->owner.generation };
+
+	return p.slot == 0 || fnd_participant_dead(rt->seg, &p);
+}
+
 /* What the private entry says, if it may be believed: @err is what the shared lookup gave. */
 static int answer_private(struct fnd_runtime *rt, const char *name, int err, struct fnd_agent *ret,
 			  enum fnd_backend *ret_backend)
@@ -141,12 +148,18 @@ int fnd_facade_settle_locked(struct fnd_runtime *rt, const char *name, bool publ
 		publish_one(rt, n);
 		err = fnd_facade_shared(rt, name, &a);
 	} else if (err == 0 && !fnd_same_owner(&a.owner, &rt->self)) {
-		if (n)
+		if (n && publish && !n->published && holder_dead(rt, &a)) {
+			publish_one(rt, n);
+			err = fnd_facade_shared(rt, name, &a);
+		} else if (n) {
 			lost_to(rt, n, &a);
+		}
 	} else if (err == 0 && n && n->dirty && publish && fnd_facade_agree(rt, n, &a)) {
-		if (fnd_registry_update(rt->reg, name, n->agent.metadata, n->agent.metadata_bytes) == 0)
+		err = fnd_registry_update(rt->reg, name, n->agent.metadata, n->agent.metadata_bytes);
+		if (err == 0) {
 			fnd_facade_mirror(rt, name);
-		err = fnd_facade_shared(rt, name, &a);
+			err = fnd_facade_shared(rt, name, &a);
+		} /* else the private copy is the newer one */
 	} else if (err == 0 && rt->priv && !(n && fnd_facade_agree(rt, n, &a))) {
 		if (n && n->clash)
 			fnd_facade_clash_over(rt, name);
@@ -239,17 +252,18 @@ static void meet(struct fnd_runtime *rt, unsigned int old, unsigned int mode)
 
 	if (!rt->priv)
 		return;
-	all = fnd_private_copy(rt->priv, &n);
+	all = fnd_private_copy(rt->priv, false, &n);
 	for (size_t i = 0; all && i < n; i++) {
 		fnd_private_begin(rt->priv);
 		fnd_facade_settle(rt, all[i].name, publish, NULL, NULL);
 		fnd_private_end(rt->priv);
 	}
 	free(all);
-#ifndef FND_MUTANT_FLIP_NO_PULL
+#ifdef FND_MUTANT_FLIP_NO_PULL
+	publish = true;
+#endif
 	if (!publish)
 		pull(rt, old);
-#endif
 	fnd_private_tidy(rt->priv);
 }
 

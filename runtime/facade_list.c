@@ -55,18 +55,11 @@ static int shared_one(const char *name, const struct fnd_agent *a, void *arg)
 	return hand_out(w, name, a);
 }
 
-/* Keeps what has no shared record of its own; without @unpublished all. */
 static void note(struct fnd_runtime *rt, struct walk *w, bool unpublished)
 {
-	size_t kept = 0;
-
-	w->noted = fnd_private_copy(rt->priv, &w->nnoted);
-	for (size_t i = 0; w->noted && i < w->nnoted; i++)
-		if (!unpublished || !w->noted[i].published)
-			w->noted[kept++] = w->noted[i];
-	w->nnoted = kept;
-	if (kept)
-		qsort(w->noted, kept, sizeof(*w->noted), by_name);
+	w->noted = fnd_private_copy(rt->priv, unpublished, &w->nnoted);
+	if (w->noted && w->nnoted)
+		qsort(w->noted, w->nnoted, sizeof(*w->noted), by_name);
 }
 
 static int walk_private(struct walk *w)

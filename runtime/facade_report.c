@@ -19,8 +19,14 @@
 
 #define CLASHES_TABLE "registry.clashes"
 #define WORKERS_TABLE "registry.workers"
+/* The crash tests, which look at all of a table in every state, have smaller ones. */
+#ifndef FND_FACADE_RECORDS
 #define CLASHES 1024u
 #define WORKERS 256u
+#else
+#define CLASHES FND_FACADE_RECORDS
+#define WORKERS FND_FACADE_RECORDS
+#endif
 
 struct clash_key {
 	uint64_t name[2]; /* XXH3-128 */
@@ -117,16 +123,24 @@ void fnd_facade_clash(struct fnd_runtime *rt, const char *name, const struct fnd
 	r.name_bytes = (uint32_t)strlen(name);
 	memcpy(r.name, name, r.name_bytes);
 	clash_key(rt, name, &k);
+#ifndef FND_MUTANT_CLASH_TOLD_FIRST
 	if (clashes_open(rt, true, &t) == 0) {
 		fnd_table_upsert(t, &k, sizeof(k), &r, sizeof(r));
 		fnd_table_close(t);
 	}
+#endif
 	put_text(&m, "name");
 	put_text(&m, name);
 	put_owner(&m, "loser", &r.loser);
 	put_owner(&m, "holder", &r.holder);
 	if (rt->events)
 		fnd_event_publish(rt->events, "registry.conflict", m.bytes, m.used, NULL);
+#ifdef FND_MUTANT_CLASH_TOLD_FIRST
+	if (clashes_open(rt, true, &t) == 0) {
+		fnd_table_upsert(t, &k, sizeof(k), &r, sizeof(r));
+		fnd_table_close(t);
+	}
+#endif
 }
 
 void fnd_facade_clash_over(struct fnd_runtime *rt, const char *name)

@@ -301,11 +301,17 @@ static int exchange(struct fnd_registry *reg, const char *name, size_t n, struct
 	uint64_t begun = fnd_runtime_wall_ns();
 	int err = fnd_index_refresh(reg), r;
 
+#ifndef FND_MUTANT_INDEX_LATE
 	if (!err)
 		err = fnd_index_add(reg, name, n, &c->value, old);
+#endif
 	if (err)
 		return err;
 	r = fnd_table_modify(reg->table, name, n, decide, c);
+#ifdef FND_MUTANT_INDEX_LATE
+	if (r == FND_MODIFY_PUT)
+		fnd_index_add(reg, name, n, &c->value, old);
+#endif
 	if (r != FND_MODIFY_PUT) {
 		fnd_index_undo(reg, name, n, &c->value);
 		return r;
@@ -373,15 +379,20 @@ static int owner_find(struct fnd_registry *reg, uint32_t pid, struct fnd_owner *
 	return err;
 }
 
-/* Force is against the living: what a dead one holds goes as such. */
+/* Force is against the living: what a dead one holds goes as such, also when its slot has been reaped already. */
 static int bury_holder(struct fnd_registry *reg, const char *name, size_t n)
 {
 	struct fnd_removal r = { .kind = FND_LEAVING_DOWN, .help = true };
-	struct fnd_agent a;
+	unsigned char copy[sizeof(struct fnd_shm_agent_max)];
+	struct fnd_shm_agent_max v;
+	size_t bytes;
 
-	if (fnd_registry_lookup(reg, name, &a) != 0 || !fnd_agent_owner_dead(reg, &a.owner))
+	if (fnd_table_lookup(reg->table, name, n, copy, sizeof(copy), &bytes) != 0 ||
+	    fnd_agent_read(copy, bytes, &v) != 0)
 		return 0;
-	r.generation = a.generation;
+	if (v.e.owner.slot == 0 || !fnd_agent_owner_dead(reg, &v.e.owner))
+		return 0;
+	r.generation = v.e.generation;
 	return fnd_agent_remove(reg, name, n, &r);
 }
 
@@ -413,6 +424,32 @@ int fnd_registry_register(struct fnd_registry *reg, const char *name, uint32_t o
 	return err;
 }
 
+/*
+ * The name is another's. A dead one's is nobody's, whether somebody has reaped it yet or not: it goes as such, and
+ * there was none. An orphan has no owner who could mind.
+ */
+static int unregister_others(struct fnd_registry *reg, const char *name, size_t n, bool force, struct fnd_removal *r)
+{
+	struct fnd_owner holder = r->holder;
+	bool dead = fnd_agent_owner_dead(reg, &holder);
+	int err;
+
+	if (!dead && !force)
+		return fnd_error_set(EPERM, "agent %s is held by pid %u", name, holder.pid);
+	*r = (struct fnd_removal){ .kind = FND_LEAVING_GONE };
+	if (dead) {
+		r->by = &holder; /* and not whoever has taken it meanwhile */
+		r->kind = holder.slot ? FND_LEAVING_DOWN : FND_LEAVING_GONE;
+	}
+	err = fnd_agent_remove(reg, name, n, r);
+	r->by = NULL;
+	if (dead && holder.slot && err != -EPERM) {
+		r->begun = false;
+		err = err == 0 ? -ENOENT : err;
+	}
+	return err;
+}
+
 int fnd_registry_unregister(struct fnd_registry *reg, const char *name, unsigned int flags)
 {
 	struct fnd_removal r = { .kind = FND_LEAVING_GONE };
@@ -426,17 +463,10 @@ int fnd_registry_unregister(struct fnd_registry *reg, const char *name, unsigned
 	err = owner_find(reg, 0, &self);
 	if (err)
 		return err;
-	if (!(flags & FND_UNREGISTER_FORCE))
-		r.by = &self;
+	r.by = &self;
 	err = fnd_agent_remove(reg, name, (size_t)n, &r);
-	if (err == -EPERM && fnd_agent_owner_dead(reg, &r.holder)) { /* nobody minds */
-		struct fnd_removal dead = { .kind = r.holder.slot ? FND_LEAVING_DOWN : FND_LEAVING_GONE };
-
-		err = fnd_agent_remove(reg, name, (size_t)n, &dead);
-		r.begun = dead.begun;
-	} else if (err == -EPERM) {
-		err = fnd_error_set(EPERM, "agent %s is held by pid %u", name, r.holder.pid);
-	}
+	for (int tries = 0; err == -EPERM && tries < 2; tries++) /* the second: it was taken from under a dead one */
+		err = unregister_others(reg, name, (size_t)n, flags & FND_UNREGISTER_FORCE, &r);
 	if ((err == -ENOENT || err == -EBUSY) && r.begun)
 		err = 0; /* begun here, finished by somebody else: who wants the name, or the next reaper */
 	if (err == -EBUSY || err == -EAGAIN)

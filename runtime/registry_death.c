@@ -322,6 +322,10 @@ int fnd_agent_remove(struct fnd_registry *reg, const void *name, size_t n, struc
 		err = fnd_table_modify(reg->table, name, n, mark_leaving, &m); /* once more: that one has died */
 	if (err < 0 || m.result || err == FND_MODIFY_DELETE)
 		return err < 0 ? err : m.result;
+#ifdef FND_MUTANT_TOLD_LAST
+	if (!r->leave)
+		fnd_table_delete(reg->table, name, n);
+#endif
 	err = tell_removal(reg, name, n, &m);
 	if (r->leave)
 		return 0;

@@ -202,7 +202,7 @@ bool fnd_private_drop(struct fnd_private *p, const char *name)
 	return true;
 }
 
-struct fnd_private_name *fnd_private_copy(struct fnd_private *p, size_t *ret_n)
+struct fnd_private_name *fnd_private_copy(struct fnd_private *p, bool unpublished, size_t *ret_n)
 {
 	struct fnd_private_name *all = calloc(1, sizeof(*all));
 	size_t n = 0, room = 1;
@@ -213,6 +213,8 @@ struct fnd_private_name *fnd_private_copy(struct fnd_private *p, size_t *ret_n)
 		goto out;
 	urcu_bp_read_lock();
 	cds_lfht_for_each_entry(p->table, &iter, e, node) {
+		if (unpublished && e->n.published)
+			continue;
 		if (n + 1 >= room && all) {
 			struct fnd_private_name *more = realloc(all, (room * 2) * sizeof(*all));
 

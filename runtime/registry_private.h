@@ -44,8 +44,9 @@ FND_FACADE_HIDDEN const struct fnd_private_name *fnd_private_find(struct fnd_pri
 FND_FACADE_HIDDEN int fnd_private_put(struct fnd_private *p, const struct fnd_private_name *n);
 FND_FACADE_HIDDEN bool fnd_private_drop(struct fnd_private *p, const char *name);
 
-/* Copies of all names, ending in one whose name is empty; to be freed. NULL: no memory. Not in a section. */
-FND_FACADE_HIDDEN struct fnd_private_name *fnd_private_copy(struct fnd_private *p, size_t *ret_n);
+/* Copies of all names, or of those only that are not published, ending in one whose name is empty; to be freed.
+ * NULL: no memory. Not in a section. */
+FND_FACADE_HIDDEN struct fnd_private_name *fnd_private_copy(struct fnd_private *p, bool unpublished, size_t *ret_n);
 
 /* How many names there are, and how many of them are published; not in a section. */
 FND_FACADE_HIDDEN void fnd_private_count(struct fnd_private *p, uint64_t ret[2]);
@@ -85,9 +86,10 @@ static inline bool fnd_private_drop(struct fnd_private *p, const char *name)
 	return false;
 }
 
-static inline struct fnd_private_name *fnd_private_copy(struct fnd_private *p, size_t *ret_n)
+static inline struct fnd_private_name *fnd_private_copy(struct fnd_private *p, bool unpublished, size_t *ret_n)
 {
 	(void)p;
+	(void)unpublished;
 	*ret_n = 0;
 	return NULL;
 }

@@ -245,7 +245,7 @@ json foundation.agents/1 "len(names) == 3"
 run 1 get llm/1 --check
 has err dead
 run 0 register llm/1 --pid "${pid[b]}" # a dead one's name is taken at once
-run 0 unregister llm/2		       # and given up by anybody
+run 1 unregister llm/2		       # or is nobody's: it goes, with its agent.down, and there was none
 run 0 list --orphans
 [ ! -s "$tmp/out" ] || say "orphans are left: $(cat "$tmp/out")"
 run 0 watch --from 0 --timeout 0

@@ -475,7 +475,36 @@ static int ensure_repairs(void)
 	return fnd_segment_destroy(name, 0) == 0 ? 0 : 1;
 }
 
+/* A dead one's name is told as such, also by who takes it by force after its slot was reaped. */
+static int taken_after_the_reap(void)
+{
+	struct tally *t = calloc(1, sizeof(*t));
+	struct owner o = { .names = 3, .end = -SIGKILL };
+	uint64_t cursor = 0;
+	struct world w;
+	int status;
+	pid_t pid;
+
+	NEED(t && segment_new(&o.name) == 0);
+	TRY(enter(o.name, &w));
+	pid = child_start(own, &o);
+	NEED(word_wait(&shared->word[0], 1) == 0);
+	word_set(&shared->word[1], 1);
+	NEED(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+	NEED(fnd_segment_reap(w.seg, NULL) == 0);
+	NEED(fnd_registry_register(w.reg, "n0", 0, NULL, 0, FND_REGISTER_TAKE) == 0);
+	NEED(fnd_registry_register(w.reg, "n1", 0, NULL, 0, 0) == 0);
+	fnd_registry_unregister(w.reg, "n2", FND_UNREGISTER_FORCE);
+	NEED(fnd_events_read(fnd_registry_events(w.reg), &cursor, count, t, NULL) == 0);
+	for (unsigned int i = 0; i < 3; i++)
+		NEED(t->down[i] == 1 && t->gone[i] == 0);
+	TRY(leave(&w));
+	free(t);
+	return fnd_segment_destroy(o.name, 0) == 0 ? 0 : 1;
+}
+
 const struct test_case agents_death_cases[] = {
+	{ "taken_after_the_reap", taken_after_the_reap },
 	{ "reason_exit", reason_exit },
 	{ "reason_segv", reason_segv },
 	{ "reason_kill", reason_kill },

@@ -31,17 +31,23 @@ int world_begin(struct fnd_segment **ret_seg)
 	return fnd_segment_create(segment, &o, ret_seg) != 0;
 }
 
-int world_end(struct fnd_segment *seg)
+static void purge(const char *name)
 {
 	struct fnd_journal *j;
+
+	if (fnd_journal_open(name, NULL, &j) == 0) {
+		fnd_journal_purge(j);
+		fnd_journal_close(j);
+	}
+}
+
+int world_end(struct fnd_segment *seg)
+{
 	int err = fnd_segment_detach(seg);
 
 	if (!err)
 		err = fnd_segment_destroy(segment, 0);
-	if (fnd_journal_open(segment, NULL, &j) == 0) {
-		fnd_journal_purge(j);
-		fnd_journal_close(j);
-	}
+	purge(segment);
 	rmdir(dir);
 	return err;
 }
@@ -319,6 +325,96 @@ static int after_the_rollback(struct fnd_segment *seg)
 	return err;
 }
 
+static int old_worker(void)
+{
+	struct fnd_segment *own;
+	struct fnd_runtime *rt;
+
+	if (fnd_segment_attach(segment, NULL, &own) || fnd_runtime_open(own, NULL, &rt) ||
+	    fnd_agent_register(rt, "worker", 0, "\x81\xa1v\x01", 4, 0))
+		return 1;
+	raise(SIGKILL);
+	return 1;
+}
+
+static int count_clash(const struct fnd_clash *c, void *arg)
+{
+	(void)c;
+	++*(int *)arg;
+	return 0;
+}
+
+/* A worker that was killed while its name was shared, and its successor, whose name is private at first. */
+static int after_a_death(struct fnd_segment *seg)
+{
+	static const int off[2] = { 0, 0 }, to[][2] = { { 0, 100 }, { 100, 0 }, { 100, 100 } };
+	struct fnd_runtime *rt;
+	struct fnd_agent a;
+	int err = 0;
+
+	if (fnd_runtime_open(seg, NULL, &rt))
+		return 1;
+	for (unsigned int i = 0; i < 3 && !err; i++) {
+		int status = 1, clashes = 0;
+		pid_t pid;
+
+		if (flags_set(fnd_runtime_flags(rt), to[i]))
+			return 1;
+		pid = fork();
+		if (pid == 0)
+			_exit(old_worker());
+		waitpid(pid, &status, 0);
+		err = !WIFSIGNALED(status) || flags_set(fnd_runtime_flags(rt), off) ||
+		      fnd_agent_register(rt, "worker", 0, "\x81\xa1v\x02", 4, 0) ||
+		      flags_set(fnd_runtime_flags(rt), to[i]) || fnd_agent_lookup(rt, "worker", &a, NULL) ||
+		      a.owner.pid != (uint32_t)getpid() || a.metadata[3] != 2 ||
+		      fnd_runtime_clashes(rt, count_clash, &clashes) || clashes ||
+		      fnd_agent_unregister(rt, "worker", 0) || flags_set(fnd_runtime_flags(rt), off);
+	}
+	fnd_runtime_close(rt);
+	return err;
+}
+
+/* The shared registry has no room for what the private one has taken: the owner reads what it wrote. */
+static int refused_for_room(struct fnd_segment *unused)
+{
+	static const int both[2] = { 0, 100 }, shared[2] = { 100, 100 };
+	struct fnd_segment_options o = { .size = sizeof(o), .max_bytes = 8u << 20, .default_capacity = 64,
+					 .processes = 16, .threads = 32 };
+	struct fnd_runtime_options ro = { .size = sizeof(ro), .registry_capacity = 64 };
+	unsigned char big[4 + 250] = { 0x81, 0xa1, 'v', 0xd9, 249 };
+	struct fnd_registry *reg;
+	struct fnd_segment *seg;
+	struct fnd_runtime *rt;
+	unsigned int n = 0;
+	struct fnd_agent a;
+	char name[80], agent[24];
+	int err;
+
+	(void)unused;
+	snprintf(name, sizeof(name), "%s-full", segment);
+	if (fnd_segment_create(name, &o, &seg) || fnd_runtime_open(seg, &ro, &rt))
+		return 1;
+	reg = fnd_runtime_registry(rt);
+	err = flags_set(fnd_runtime_flags(rt), both) || fnd_agent_register(rt, "me", 0, "\x81\xa1v\x01", 4, 0);
+	for (; !err && n < 100000; n++) {
+		snprintf(agent, sizeof(agent), "other %u", n);
+		if (fnd_registry_register(reg, agent, 0, big, sizeof(big), 0))
+			break;
+	}
+	err |= fnd_agent_update(rt, "me", "\x81\xa1v\x02", 4) || flags_set(fnd_runtime_flags(rt), shared) ||
+	       fnd_agent_lookup(rt, "me", &a, NULL) || a.metadata[3] != 2;
+	while (n-- > 0) {
+		snprintf(agent, sizeof(agent), "other %u", n);
+		fnd_registry_unregister(reg, agent, 0);
+	}
+	err |= fnd_agent_lookup(rt, "me", &a, NULL) || a.metadata[3] != 2;
+	fnd_runtime_close(rt);
+	err |= fnd_segment_detach(seg) || fnd_segment_destroy(name, 0);
+	purge(name);
+	return err;
+}
+
 static const struct {
 	const char *what;
 	int (*run)(struct fnd_segment *seg);
@@ -328,6 +424,8 @@ static const struct {
 	{ "a segment that is shared only", shared_only, true },
 	{ "a child of fork", forked, true },
 	{ "after the rollback", after_the_rollback, true },
+	{ "a dead predecessor", after_a_death, true },
+	{ "no room in the shared registry", refused_for_room, true },
 };
 
 #define HANDLES (sizeof(handles) / sizeof(*handles))

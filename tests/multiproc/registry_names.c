@@ -174,6 +174,7 @@ static int owner_killed(void)
 /* A lookup never returns what belonged to a participant that has been reaped. */
 static int reaped_is_gone(void)
 {
+	unsigned int names;
 	struct peer p;
 	pid_t pid;
 
@@ -188,7 +189,9 @@ static int reaped_is_gone(void)
 		NEED(owner_of(&p, agent) == 0);
 	}
 	NEED(fnd_registry_update(p.reg, "other", NULL, 0) == -ENOENT);
-	NEED(fnd_registry_unregister(p.reg, "other", 0) == 0); /* nobody minds */
+	NEED(fnd_registry_unregister(p.reg, "other", 0) == -ENOENT);
+	NEED(fnd_registry_unregister(p.reg, "mine.0", FND_UNREGISTER_FORCE) == -ENOENT);
+	NEED(fnd_registry_reap(p.reg, &names) == 0 && names == 9); /* two have gone all the same */
 	return end(&p);
 }
 
@@ -322,7 +325,10 @@ static int against_a_holder(void)
 	NEED(fnd_registry_unregister(p.reg, "mine.1", FND_UNREGISTER_FORCE) == 0);
 	NEED(owner_of(&p, "mine.1") == 0);
 	child_kill(pid);
-	NEED(fnd_registry_unregister(p.reg, "mine.2", 0) == 0); /* a dead owner's needs no force */
+	/* A dead owner's is nobody's, with force or without, and whether somebody has reaped it or not. */
+	NEED(fnd_registry_unregister(p.reg, "mine.2", 0) == -ENOENT);
+	NEED(fnd_registry_unregister(p.reg, "mine.3", FND_UNREGISTER_FORCE) == -ENOENT);
+	NEED(fnd_registry_lookup(p.reg, "mine.2", NULL) == -ENOENT && owner_of(&p, "mine.2") == 0);
 	return end(&p);
 }
 

@@ -57,7 +57,8 @@ struct fnd_published {
  * @ret_missed: NULL, or receives how many after the cursor are gone already, also when it was 0.
  *
  * What repeats the same change of an agent ("change" in its map) is passed over: one who was killed between
- * telling and noting that it is told is repeated by whoever goes on for him.
+ * telling and noting that it is told is repeated by whoever goes on for him. Known are those among the last
+ * FND_EVENTS_MAX: one who was stopped there while a thousand others came tells what was told long ago.
  *
  * Returns: 0, what @fn returned (the cursor is behind that event), -FND_E_CORRUPT, -FND_E_FORKED.
  * Context: any thread, not inside a read section. Progress and cost: a lookup an event. Ordering: acquire.

@@ -125,7 +125,8 @@ FND_API int fnd_registry_lookup(struct fnd_registry *reg, const char *name,
 /**
  * fnd_registry_unregister - give a name up.
  *
- * Returns: 0, -ENOENT, -EPERM (another living owner's), and the errors of fnd_table_delete.
+ * Returns: 0; -ENOENT: no such name, or a dead owner's, which goes as such (agent.down); -EPERM (another living
+ * owner's); and the errors of fnd_table_delete.
  * Context, cost, death: as register. Ordering: release.
  */
 FND_API int fnd_registry_unregister(struct fnd_registry *reg, const char *name, unsigned int flags);
@@ -195,6 +196,7 @@ struct fnd_registry_repair {
 	uint32_t reaped;       /* names of the dead */
 	uint32_t indexed;      /* entries the index lacked */
 	uint32_t index_dropped; /* entries of the index that led nowhere */
+	uint32_t mended; /* words and shards of the tables themselves, see fnd_table_mend */
 };
 
 /**
@@ -203,7 +205,10 @@ struct fnd_registry_repair {
  *
  * Idempotent; many may call it at once, beside all other calls.
  *
- * Returns: 0; -FND_E_CORRUPT (the table's structure is damaged: the detail says where), and the errors of
+ * A table whose structure is damaged is mended in place, as far as what is sound says how: handles opened before go
+ * on, and find the same names.
+ *
+ * Returns: 0; -FND_E_CORRUPT (it is damaged beyond that: the detail says where), and the errors of
  * fnd_registry_open and fnd_registry_reap. Context: any thread, not inside a read section. Progress and
  * cost: some passes over the tables. Ordering: acq_rel. If I die: the next call goes on.
  */
