@@ -36,7 +36,9 @@ struct fnd_shm_runtime {
 	uint32_t agents_indexed; /* moves with every attribute that is indexed */
 	uint64_t agents_updated; /* metadata replaced so far */
 	uint64_t agents_repaired_ns; /* wall clock of the last repair of the registry, 0: never */
-	uint8_t pad2[32];
+	uint64_t events_journalled; /* number up to which what belongs there is in the journal: a hint */
+	uint64_t events_source; /* whose numbers they are, for the journal; random, 0: not chosen yet */
+	uint8_t pad2[16];
 	char journal_dir[FND_JOURNAL_DIR]; /* where its journal is, cut, with its NUL; first byte 0: not known yet */
 	uint8_t reserved[FND_AREA_BYTES - 704 - FND_JOURNAL_DIR];
 };

@@ -22,8 +22,6 @@
 
 #include <foundation/table.h>
 
-#include "json.h"
-
 #define RESTORED "."
 #define STATE_BYTES 32768 /* of all values together, escaped */
 #define ATTEMPTS 16
@@ -196,7 +194,8 @@ static int newest(const struct fnd_journal_record *r, void *arg)
 	char *copy;
 	size_t len;
 
-	if (strncmp(r->type, "config.", 7) != 0 || !fnd_json_find(r->json, r->json_bytes, "config", &at, &len))
+	if ((strncmp(r->type, "config.", 7) != 0 && strcmp(r->type, "state") != 0) ||
+	    !fnd_json_find(r->json, r->json_bytes, "config", &at, &len))
 		return 0;
 	copy = strndup(at, len);
 	if (!copy)
@@ -228,6 +227,9 @@ static int restore(struct fnd_config *c)
 
 	if (fnd_journal_open(c->name, NULL, &journal))
 		return 0;
+#ifdef FND_MUTANT_RESTORED_FIRST
+	fnd_table_insert(c->table, RESTORED, 1, "1", 1);
+#endif
 	if (fnd_journal_read(journal, newest, &all, NULL) == 0 && all)
 		for (unsigned int i = 0; !err && (d = fnd_config_definition(i)); i++)
 			err = restore_one(c, d, all);
@@ -274,6 +276,21 @@ void fnd_config_close(struct fnd_config *c)
 		return;
 	fnd_table_close(c->table);
 	free(c);
+}
+
+void fnd_config_carry(struct fnd_segment *seg, struct fnd_journal *j, struct fnd_json *to)
+{
+	struct fnd_json was = *to;
+	struct fnd_config *c;
+
+	if (fnd_journal_writable(j) || fnd_config_open(seg, &c))
+		return;
+	fnd_config_journal(c, j);
+	if (put_all(c, to)) {
+		*to = was;
+		to->buf[to->used] = '\0';
+	}
+	fnd_config_close(c);
 }
 
 /* --- changing ------------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* Which settings there are, and what may be written into each. */
 #include "config_internal.h"
+#include "utf8.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -143,19 +144,13 @@ static int choice(const struct fnd_config_definition *d, const char *text, char 
 /* Well-formed UTF-8 without control characters; those of ISO 6429 (U+0080 to U+009F) steer terminals too. */
 static bool printable(const char *text)
 {
-	const unsigned char *p = (const unsigned char *)text;
+	const unsigned char *p = (const unsigned char *)text, *end = p + strlen(text);
+	size_t len;
 
-	while (*p) {
-		unsigned int len = *p < 0x80 ? 1 : *p >= 0xc2 && *p <= 0xdf ? 2 : (*p & 0xf0) == 0xe0 ? 3 :
-				   *p >= 0xf0 && *p <= 0xf4 ? 4 : 0;
-
-		if (len == 0 || *p < ' ' || *p == 0x7f || (*p == 0xc2 && p[1] < 0xa0) || (*p == 0xe0 && p[1] < 0xa0) ||
-		    (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) || (*p == 0xf4 && p[1] > 0x8f))
+	for (; p < end; p += len) {
+		len = fnd_utf8_length(p, (size_t)(end - p));
+		if (len == 0 || *p < ' ' || *p == 0x7f || (*p == 0xc2 && p[1] < 0xa0))
 			return false;
-		for (unsigned int i = 1; i < len; i++)
-			if ((p[i] & 0xc0) != 0x80)
-				return false;
-		p += len;
 	}
 	return true;
 }

@@ -7,12 +7,12 @@
  * writes what is in force, and the number that is taken back. A rollback never waits here.
  */
 #include "flags_internal.h"
+#include "journal_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -62,9 +62,11 @@ static int lock(struct fnd_journal *journal, unsigned int naps)
 	const struct timespec nap = { 0, NAP_NS };
 	int fd = open_directory(fnd_journal_directory(journal));
 
-	while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		int err = errno;
+	while (fd >= 0) {
+		int err = -fnd_journal_lock_take(fd);
 
+		if (err == 0)
+			break;
 		if ((err == EWOULDBLOCK || err == EINTR) && naps-- > 0) {
 			nanosleep(&nap, NULL);
 			continue;
@@ -106,7 +108,7 @@ int fnd_flags_ahead_begin(struct fnd_flags *f)
 		return fd;
 	err = take_back(f);
 	if (err) {
-		close(fd);
+		fnd_journal_lock_drop(fd);
 		return err;
 	}
 	fnd_store_relaxed(&f->area->flags_ahead, 1); /* relaxed: under the lock */
@@ -118,7 +120,7 @@ void fnd_flags_ahead_end(struct fnd_flags *f, int fd)
 	if (fd < 0)
 		return;
 	fnd_store_relaxed(&f->area->flags_ahead, 0); /* relaxed: under the lock */
-	close(fd);
+	fnd_journal_lock_drop(fd);
 }
 
 int fnd_flags_ahead_finish(struct fnd_flags *f)
@@ -132,6 +134,6 @@ int fnd_flags_ahead_finish(struct fnd_flags *f)
 	if (fd < 0)
 		return fd == -ETIMEDOUT ? 0 : fd;
 	err = take_back(f);
-	close(fd);
+	fnd_journal_lock_drop(fd);
 	return err;
 }

@@ -118,13 +118,18 @@ static enum fnd_modify app_change(void *arg, const void *old, size_t old_bytes, 
 	places_read(a, old, old_bytes);
 	if (a->what == APP_SET) {
 		to = block_begin(a->area);
+#ifdef FND_MUTANT_APP_FLIPPED_FIRST
+		a->generation = block_end(a->area);
+#endif
 		for (unsigned int i = 0; i < a->count; i++) {
 			unsigned int place = a->change[i].id - FND_FLAG_KNOWN;
 
 			a->before[i] = to[place];
 			fnd_store_relaxed(&to[place], (uint8_t)a->change[i].percent); /* relaxed: as above */
 		}
+#ifndef FND_MUTANT_APP_FLIPPED_FIRST
 		a->generation = block_end(a->area);
+#endif
 		return FND_MODIFY_KEEP;
 	}
 	if (!(a->what == APP_TAKE ? take_place(a) : end_definition(a)))

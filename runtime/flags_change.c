@@ -10,6 +10,7 @@
  *     quicker, and then gives way to what was stored under the same number.
  */
 #include "flags_internal.h"
+#include "journal_internal.h"
 
 #include <errno.h>
 #include <string.h>
@@ -87,6 +88,8 @@ static int change_known(struct fnd_flags *f, const struct fnd_flag_change *chang
 	fnd_flags_ahead_end(f, lock);
 	if (!c.ahead)
 		durable = fnd_flags_write(f, f->journal, f->area, &c);
+	if (durable)
+		fnd_flags_remember(f, &c);
 	fnd_flags_tell(f, &c);
 	return durable ? FND_NOT_DURABLE : 0;
 }
@@ -166,6 +169,10 @@ int fnd_flags_rollback(struct fnd_flags *f, unsigned int bits, const struct fnd_
 		all |= components[i].bit;
 	if (bits == 0 || bits & ~all)
 		return fnd_error_set(EINVAL, "no such component: %#x", bits);
+#ifdef FND_MUTANT_ROLLBACK_IN_STEPS
+	c.before = fnd_load_acquire(&f->area->flags);
+	fnd_cas(&f->area->flags, c.before, fnd_word_counted(fnd_word_with_stage(c.before, FND_STAGE_0)));
+#endif
 	do {
 		c.before = fnd_load_acquire(&f->area->flags); /* [FL-1] */
 		c.after = c.before;
@@ -176,6 +183,8 @@ int fnd_flags_rollback(struct fnd_flags *f, unsigned int bits, const struct fnd_
 	} while (!fnd_cas(&f->area->flags, c.before, c.after)); /* [FL-1] this swap is the rollback */
 	fnd_flags_wake(f->area);
 	durable = fnd_flags_write(f, f->journal, f->area, &c);
+	if (durable)
+		fnd_flags_remember(f, &c);
 	fnd_flags_tell(f, &c);
 	return durable ? FND_NOT_DURABLE : 0;
 }
@@ -206,8 +215,8 @@ static int change_application(struct fnd_flags *f, const struct fnd_flag_change 
 	err = fnd_app_change(f, change, before, count, &generation);
 	if (!err)
 		fnd_flags_ahead_end(f, lock);
-	else if (lock >= 0)
-		close(lock); /* announced, and not made: the next takes it back */
+	else
+		fnd_journal_lock_drop(lock); /* announced, and not made: the next takes it back */
 	if (err)
 		return err;
 	if (!c.ahead || generation != c.generation) {

@@ -11,6 +11,7 @@
 #include <foundation/journal.h>
 
 #include "area_layout.h"
+#include "json.h"
 
 #define FND_FLAGS_HIDDEN __attribute__((visibility("hidden")))
 #define FND_FLAGS_TABLE "flags"
@@ -52,6 +53,19 @@ struct fnd_stored_places {
 	struct fnd_stored_pending pending;
 };
 
+/* A change of the known flags that the journal could not take; its key is none of a flag. */
+struct fnd_stored_change {
+	uint64_t before, after; /* words */
+	uint64_t at_ns;
+	uint32_t uid, pid;
+	uint32_t kind; /* 0 flag.changed, 1 stage.changed, 2 rollback */
+	uint32_t reserved;
+	char command[16];
+	char reason[FND_FLAG_TEXT_MAX + 1];
+	char approved_by[FND_FLAG_TEXT_MAX + 1];
+};
+
+_Static_assert(sizeof(struct fnd_stored_change) == 568, "part of the segment's format");
 _Static_assert(sizeof(struct fnd_stored_flag) == 560, "part of the segment's format");
 _Static_assert(sizeof(struct fnd_stored_places) == 656, "part of the segment's format");
 
@@ -100,16 +114,30 @@ struct fnd_flags_changed {
 	bool ahead; /* it is written before it is stored */
 	bool takes_back; /* what was written ahead under the next numbers was never stored */
 	const struct fnd_change_info *info;
+	const struct fnd_stored_change *by; /* whose it was, when it is written later; NULL: this process's, now */
+	bool found; /* nobody knows whose it was */
 };
 
 /* 0: on disk, and noted as such unless it was ahead. */
 FND_FLAGS_HIDDEN int fnd_flags_write(struct fnd_flags *f, struct fnd_journal *journal,
 				     struct fnd_shm_runtime *area, const struct fnd_flags_changed *c);
+/* The members of its record; @f: NULL, or for the names of application flags; @all: all of them. */
+FND_FLAGS_HIDDEN void fnd_flags_members(struct fnd_json *j, struct fnd_flags *f, const struct fnd_shm_runtime *area,
+					const struct fnd_flags_changed *c, bool all);
+/* What a file begins with when @journal is rotated now. */
+FND_FLAGS_HIDDEN void fnd_flags_keep_state(struct fnd_flags *f, struct fnd_journal *journal,
+					   struct fnd_shm_runtime *area, uint64_t word);
 /* What is on disk is stored too. */
 FND_FLAGS_HIDDEN void fnd_flags_journalled(struct fnd_shm_runtime *area, uint32_t count);
 FND_FLAGS_HIDDEN void fnd_app_journalled(struct fnd_flags *f, uint64_t generation);
 /* Is @journal the one that this segment's flags are in? 0, or an error that says where that is. */
 FND_FLAGS_HIDDEN int fnd_flags_journal_here(struct fnd_journal *journal, struct fnd_shm_runtime *area);
+
+/* flags_remember.c */
+/* So that whoever can write the journal later knows kind, reason and person; as far as the table allows. */
+FND_FLAGS_HIDDEN void fnd_flags_remember(struct fnd_flags *f, const struct fnd_flags_changed *c);
+/* Writes what is remembered, oldest first, each once. *@ret_count: that of the newest, when there was one. */
+FND_FLAGS_HIDDEN int fnd_flags_recall(struct fnd_flags *f, uint32_t *ret_count);
 
 /* flags_ahead.c */
 /* From begin to end nobody else writes ahead. A descriptor for the end, or what keeps the journal from it. */

@@ -9,6 +9,8 @@
  */
 #include "flags_internal.h"
 
+#include "config_internal.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +21,8 @@
 #include "json.h"
 
 #define STATE_BYTES (FND_JOURNAL_RECORD_MAX - 1024)
+
+static const struct fnd_change_info found = { .reason = "unknown: found changed, and not in the journal" };
 
 /* --- writing -------------------------------------------------------------------------------------- */
 
@@ -60,12 +64,22 @@ static void put_changes(struct fnd_json *j, struct fnd_flags *f, const struct fn
 	fnd_json_raw(j, "}");
 }
 
-static void put_who(struct fnd_json *j, const struct fnd_change_info *info)
+/* Who and why: this process, or whoever it was then. */
+static void put_who(struct fnd_json *j, const struct fnd_flags_changed *c)
 {
-	char command[17] = "";
+	const struct fnd_change_info *info = c->info;
+	char command[17] = "unknown";
 
-	prctl(PR_GET_NAME, command, 0, 0, 0);
-	fnd_json_number(j, "uid", geteuid());
+	if (c->by) {
+		memcpy(command, c->by->command, 16);
+		fnd_json_number(j, "changed_at", c->by->at_ns);
+		fnd_json_number(j, "changed_pid", c->by->pid);
+	} else if (!c->found) {
+		prctl(PR_GET_NAME, command, 0, 0, 0);
+	}
+	command[16] = '\0';
+	if (!c->found)
+		fnd_json_number(j, "uid", c->by ? c->by->uid : geteuid());
 	fnd_json_text(j, "command", command);
 	if (info && info->reason)
 		fnd_json_text(j, "reason", info->reason);
@@ -106,7 +120,8 @@ static void put_applications(struct fnd_json *j, struct fnd_flags *f)
 }
 
 /* All there is, for a file that begins: as it was before what comes next. */
-static void keep_state(struct fnd_flags *f, struct fnd_journal *journal, struct fnd_shm_runtime *area, uint64_t word)
+void fnd_flags_keep_state(struct fnd_flags *f, struct fnd_journal *journal, struct fnd_shm_runtime *area,
+			  uint64_t word)
 {
 	struct fnd_json j = { .buf = malloc(STATE_BYTES), .size = STATE_BYTES };
 
@@ -115,6 +130,10 @@ static void keep_state(struct fnd_flags *f, struct fnd_journal *journal, struct 
 	put_word(&j, area, word);
 	if (f && f->table)
 		put_applications(&j, f);
+	if (f && !j.full)
+		fnd_config_carry(f->seg, journal, &j);
+	else if (!f) /* it has no table at hand, and so no state to begin a file with */
+		fnd_journal_limits_set(journal, UINT64_MAX, FND_JOURNAL_KEEP_MAX);
 	if (!j.full)
 		fnd_journal_keep_state(journal, j.buf);
 	free(j.buf);
@@ -132,34 +151,41 @@ void fnd_flags_journalled(struct fnd_shm_runtime *area, uint32_t count)
 	}
 }
 
+void fnd_flags_members(struct fnd_json *j, struct fnd_flags *f, const struct fnd_shm_runtime *area,
+		       const struct fnd_flags_changed *c, bool all)
+{
+	struct app_put p = { j, f };
+
+	put_word(j, area, c->after);
+	if (c->ahead)
+		fnd_json_number(j, "ahead", 1);
+	if (c->takes_back)
+		fnd_json_number(j, "takes_back", 1);
+	if (all || c->takes_back) {
+		if (f->table)
+			put_applications(j, f);
+	} else if (c->defined) {
+		fnd_json_number(j, "generation", c->generation);
+		fnd_json_key(j, "application");
+		fnd_json_raw(j, "{");
+		put_app(c->defined, &p);
+		fnd_json_raw(j, "}");
+	} else if (c->count) {
+		fnd_json_number(j, "generation", c->generation);
+	}
+	put_changes(j, f, c);
+	put_who(j, c);
+}
+
 static int append(struct fnd_flags *f, struct fnd_journal *journal, struct fnd_shm_runtime *area,
 		  const struct fnd_flags_changed *c, bool all)
 {
 	struct fnd_json j = { .buf = malloc(STATE_BYTES), .size = STATE_BYTES };
-	struct app_put p = { &j, f };
 	int err = -ENOMEM;
 
 	if (j.buf) {
-		keep_state(f, journal, area, c->before);
-		put_word(&j, area, c->after);
-		if (c->ahead)
-			fnd_json_number(&j, "ahead", 1);
-		if (c->takes_back)
-			fnd_json_number(&j, "takes_back", 1);
-		if (all || c->takes_back) {
-			if (f->table)
-				put_applications(&j, f);
-		} else if (c->defined) {
-			fnd_json_number(&j, "generation", c->generation);
-			fnd_json_key(&j, "application");
-			fnd_json_raw(&j, "{");
-			put_app(c->defined, &p);
-			fnd_json_raw(&j, "}");
-		} else if (c->count) {
-			fnd_json_number(&j, "generation", c->generation);
-		}
-		put_changes(&j, f, c);
-		put_who(&j, c->info);
+		fnd_flags_keep_state(f, journal, area, c->before);
+		fnd_flags_members(&j, f, area, c, all);
 		err = j.full ? fnd_error_set(E2BIG, "the flags do not fit in a record of the journal") :
 			       fnd_journal_append(journal, c->type, j.buf, NULL);
 	}
@@ -170,9 +196,8 @@ static int append(struct fnd_flags *f, struct fnd_journal *journal, struct fnd_s
 /* Between the last step noted and this one lies another that nobody has written: all of them are, then. */
 void fnd_app_journalled(struct fnd_flags *f, uint64_t generation)
 {
-	static const struct fnd_change_info info = { .reason = "found changed, and not in the journal" };
 	uint64_t noted = fnd_load_acquire(&f->area->app_journalled), now, word; /* [FL-4] */
-	struct fnd_flags_changed c = { .type = "flag.changed", .info = &info };
+	struct fnd_flags_changed c = { .type = "flag.changed", .info = &found, .found = true };
 
 	if (noted >= generation || (noted == generation - 1 && fnd_cas(&f->area->app_journalled, noted, generation)))
 		return; /* [FL-4] after the record is on disk */
@@ -205,7 +230,10 @@ int fnd_flags_write(struct fnd_flags *f, struct fnd_journal *journal, struct fnd
 	if (err)
 		return err;
 	fnd_flags_settle(journal, area);
-	err = append(f, journal, area, c, false);
+	if (f)
+		err = fnd_flags_recall(f, NULL); /* in order, as far as that goes */
+	if (err != -ETIMEDOUT) /* who holds the lock that long is stopped: once is enough */
+		err = append(f, journal, area, c, false);
 	if (err || c->ahead)
 		return err;
 	fnd_flags_journalled(area, fnd_word_count(c->after));
@@ -216,13 +244,18 @@ int fnd_flags_write(struct fnd_flags *f, struct fnd_journal *journal, struct fnd
 
 int fnd_flags_catch_up(struct fnd_flags *f)
 {
-	static const struct fnd_change_info info = { .reason = "found changed, and not in the journal" };
 	uint64_t word = fnd_load_acquire(&f->area->flags); /* [FL-1] */
 	uint64_t root = fnd_load_acquire(&f->area->app_root); /* [FL-2] */
-	struct fnd_flags_changed c = { .type = "flag.changed", .before = word, .after = word, .info = &info };
+	struct fnd_flags_changed c = { .type = "flag.changed", .before = word, .after = word, .info = &found,
+				       .found = true };
 	bool apps = root >> 1 > fnd_load_acquire(&f->area->app_journalled); /* [FL-4] */
 	int err = fnd_flags_journal_here(f->journal, f->area);
+	uint32_t recalled = 0;
 
+	if (!err)
+		err = fnd_flags_recall(f, &recalled);
+	if (recalled)
+		fnd_flags_journalled(f->area, recalled);
 	if (!err)
 		err = fnd_flags_ahead_finish(f);
 	if (!apps &&

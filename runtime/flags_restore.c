@@ -182,7 +182,10 @@ static void settle(struct fnd_shm_runtime *area, struct fnd_journal *journal, ui
 		fnd_cas(&area->flags_life, 0, life); /* [FL-5] one of those that come first */
 	/* The first byte last: where it is 0, nobody has come so far, or has died on the way. */
 	if (!fnd_load_acquire(&area->journal_dir[0]) && dir[0]) { /* [FL-5] */
-		snprintf(area->journal_dir + 1, sizeof(area->journal_dir) - 1, "%s", dir + 1);
+		char rest[FND_JOURNAL_DIR - 1] = ""; /* apart: what printf stores in between is nobody's business */
+
+		snprintf(rest, sizeof(rest), "%s", dir + 1);
+		memcpy(area->journal_dir + 1, rest, strlen(rest) + 1);
 		fnd_store_release(&area->journal_dir[0], dir[0]); /* [FL-5] */
 	}
 }

@@ -104,8 +104,11 @@ void fnd_flags_tell(struct fnd_flags *f, const struct fnd_flags_changed *c)
 
 void fnd_flags_announce(struct fnd_flags *f, uint64_t before, const struct fnd_change_info *info)
 {
-	struct fnd_flags_changed c = { .before = before, .info = info };
+	struct fnd_flags_changed c = { .type = "rollback", .before = before, .info = info };
+	uint64_t noted = fnd_load_acquire(&f->area->flags_journalled); /* [FL-4] */
 
 	c.after = fnd_word_counted(before) & FND_FLAGS_COUNT_MASK;
+	if (((fnd_word_count(c.after) - (uint32_t)noted) & FND_FLAGS_COUNT_MASK) - 1 < FND_FLAGS_COUNT_MASK / 2)
+		fnd_flags_remember(f, &c);
 	fnd_flags_tell(f, &c);
 }

@@ -6,9 +6,10 @@
  *
  * Guarantees.
  *  A. A record whose append returned 0 is on disk, whole, and stays there until it is rotated away or purged.
- *  B. Appenders exclude each other by flock(2): the kernel frees the lock of one that dies.
+ *  B. Appenders exclude each other by flock(2): the kernel frees the lock of one that dies (journal_lock.c).
  *  C. What a dead appender left unfinished is cut off by the next one, which says so in a record of its own.
  *  D. A failed append leaves the file as it was.
+ *  E. Several records written under one lock are there whole, as many as came to the disk, in order.
  *
  * Rotation makes the next file aside, then renames the old one away and the new one in: a death in between
  * leaves at worst no current file, and the next appender takes the number to go on with from the newest rotated
@@ -481,17 +482,21 @@ static int lock_journal(const struct fnd_journal *j, bool make, int *ret_fd)
 
 	for (;;) {
 		int err = make ? make_directory(j) : 0, fd;
+		bool held;
 
 		if (err)
 			return err;
 		fd = fnd_journal_open_file(j, "lock", 0, O_RDWR | O_CREAT);
 		if (fd < 0 && !(make && fd == -ENOENT)) /* purged just now */
 			return fnd_journal_fail(-fd, "opening the lock in", j->dir);
-		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && lock_named(j, fd)) {
+		held = fd >= 0 && fnd_journal_lock_take(fd) == 0;
+		if (held && lock_named(j, fd)) {
 			*ret_fd = fd;
 			return 0;
 		}
-		if (fd >= 0)
+		if (held)
+			fnd_journal_lock_drop(fd);
+		else if (fd >= 0)
 			close(fd);
 		if (clock_ms() >= end)
 			return fnd_error_set(ETIMEDOUT, "journal: another process holds %s/lock (fuser says who)",
@@ -500,46 +505,97 @@ static int lock_journal(const struct fnd_journal *j, bool make, int *ret_fd)
 	}
 }
 
-static int append_locked(const struct fnd_journal *j, const char *type, const char *members, uint64_t *ret_n)
+/* The end of the file as the next record needs it: its tail whole, its size within bounds. */
+static int end_open(const struct fnd_journal *j, struct fnd_journal_tail *t, char *buf)
 {
-	struct fnd_journal_tail t = { .fd = fnd_journal_open_file(j, FND_JOURNAL_FILE, 0, O_RDWR | O_CREAT) };
-	char *buf;
 	int err;
 
-	if (t.fd < 0)
-		return fnd_journal_fail(-t.fd, "opening the journal in", j->dir);
-	buf = malloc(FND_JOURNAL_RECORD_MAX + 2);
-	err = buf ? fnd_journal_tail_look(&t) : -ENOMEM;
-	if (!err && t.last_n == 0)
-		t.last_n = last_number_of(j, 1);
+	t->fd = fnd_journal_open_file(j, FND_JOURNAL_FILE, 0, O_RDWR | O_CREAT);
+	if (t->fd < 0)
+		return fnd_journal_fail(-t->fd, "opening the journal in", j->dir);
+	err = fnd_journal_tail_look(t);
+	if (!err && t->last_n == 0)
+		t->last_n = last_number_of(j, 1);
 	if (!err)
-		err = tail_cut(j, &t, buf);
-	if (!err && rotation_due(j, &t))
-		err = rotate(j, &t, buf);
-	if (!err)
-		err = append_line(j, &t, type, members, buf);
-	/* the file's name too; whoever made it may have died before that */
-	if (!err && t.sound < DIRECTORY_BYTES)
-		err = sync_directory(j);
-	if (!err && ret_n)
-		*ret_n = t.last_n;
-	close(t.fd);
-	free(buf);
+		err = tail_cut(j, t, buf);
+	if (!err && rotation_due(j, t))
+		err = rotate(j, t, buf);
 	return err;
+}
+
+int fnd_journal_begin(struct fnd_journal *j, struct fnd_journal_writing *w)
+{
+	int err;
+
+	*w = (struct fnd_journal_writing){ .j = j, .lock = -1, .tail.fd = -1 };
+	w->line = malloc(FND_JOURNAL_RECORD_MAX + 2);
+	if (!w->line)
+		return -ENOMEM;
+	err = lock_journal(j, true, &w->lock);
+	if (!err)
+		err = end_open(j, &w->tail, w->line);
+	if (err)
+		fnd_journal_end(w);
+	return err;
+}
+
+int fnd_journal_flush(struct fnd_journal_writing *w)
+{
+	int err = w->bytes ? write_whole(&w->tail, w->lines, w->bytes) : 0;
+
+	w->bytes = 0;
+	/* the file's name too; whoever made it may have died before that */
+	if (!err && w->tail.sound < DIRECTORY_BYTES)
+		err = sync_directory(w->j);
+	return err;
+}
+
+int fnd_journal_add(struct fnd_journal_writing *w, const char *type, const char *members)
+{
+	int n = line_make(w->j, w->tail.last_n + 1, type, members, w->line, FND_JOURNAL_RECORD_MAX + 2), err = 0;
+
+	if (n < 0)
+		return n;
+	if (!w->lines)
+		w->lines = malloc(FND_JOURNAL_LINES);
+	if (!w->lines)
+		return -ENOMEM;
+	if ((size_t)n > FND_JOURNAL_LINES - w->bytes)
+		err = fnd_journal_flush(w);
+	if (err)
+		return err;
+	memcpy(w->lines + w->bytes, w->line, (size_t)n);
+	w->bytes += (size_t)n;
+	w->tail.last_n++;
+	return 0;
+}
+
+void fnd_journal_end(struct fnd_journal_writing *w)
+{
+	if (w->tail.fd >= 0)
+		close(w->tail.fd);
+	fnd_journal_lock_drop(w->lock);
+	free(w->line);
+	free(w->lines);
 }
 
 int fnd_journal_append(struct fnd_journal *j, const char *type, const char *members, uint64_t *ret_n)
 {
 	size_t n = type ? strlen(type) : 0;
-	int lock = -1, err;
+	struct fnd_journal_writing w;
+	int err;
 
 	if (n < 1 || n > 63 || strspn(type, "abcdefghijklmnopqrstuvwxyz._") != n || !members)
 		return fnd_error_set(EINVAL, "journal: a record's type is [a-z._]{1,63}");
-	err = lock_journal(j, true, &lock);
+	err = fnd_journal_begin(j, &w);
 	if (err)
 		return err;
-	err = append_locked(j, type, members, ret_n);
-	close(lock);
+	err = fnd_journal_add(&w, type, members);
+	if (!err)
+		err = fnd_journal_flush(&w);
+	if (!err && ret_n)
+		*ret_n = w.tail.last_n;
+	fnd_journal_end(&w);
 	return err;
 }
 
@@ -575,7 +631,7 @@ int fnd_journal_purge(struct fnd_journal *j)
 		err = fnd_journal_fail(errno, "removing", j->dir);
 	if (!err)
 		sync_parent(j->dir);
-	close(lock);
+	fnd_journal_lock_drop(lock);
 	return err;
 }
 

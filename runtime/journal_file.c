@@ -221,6 +221,24 @@ int fnd_journal_lines(int fd, fnd_journal_line_fn fn, void *arg, unsigned int *d
 	return go;
 }
 
+int fnd_journal_search(const struct fnd_journal *j, fnd_journal_line_fn fn, void *arg, const bool *enough)
+{
+	unsigned int damaged = 0;
+	int err = 0;
+
+	for (unsigned int i = 0; i < FILES && !err && !*enough; i++) {
+		int fd = fnd_journal_open_file(j, FND_JOURNAL_FILE, i, O_RDONLY);
+
+		if (fd == -ENOENT)
+			continue;
+		if (fd < 0)
+			return fnd_journal_fail(-fd, "opening the journal in", j->dir);
+		err = fnd_journal_lines(fd, fn, arg, &damaged);
+		close(fd);
+	}
+	return err;
+}
+
 struct reading {
 	int (*fn)(const struct fnd_journal_record *r, void *arg);
 	void *arg;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* A writer that escapes, and a scanner that trusts no byte: bounded in depth and by the text's end. */
 #include "json.h"
+#include "utf8.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,23 +26,6 @@ void fnd_json_raw(struct fnd_json *j, const char *raw)
 	add(j, raw, strlen(raw));
 }
 
-/* Length of the UTF-8 sequence at @p, 0: none that is well-formed. */
-static size_t utf8_length(const unsigned char *p, size_t n)
-{
-	size_t len = p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 :
-		     p[0] >= 0xf0 && p[0] <= 0xf4 ? 4 : 0;
-
-	if (len == 0 || len > n)
-		return 0;
-	for (size_t i = 1; i < len; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
-	    (p[0] == 0xf4 && p[1] > 0x8f))
-		return 0;
-	return len;
-}
-
 static void add_quoted(struct fnd_json *j, const char *text, size_t n)
 {
 	const unsigned char *p = (const unsigned char *)text;
@@ -49,7 +33,7 @@ static void add_quoted(struct fnd_json *j, const char *text, size_t n)
 
 	add(j, "\"", 1);
 	for (size_t i = 0; i < n;) {
-		size_t len = p[i] < 0x80 ? 1 : utf8_length(p + i, n - i);
+		size_t len = p[i] < 0x80 ? 1 : fnd_utf8_length(p + i, n - i);
 
 		if (p[i] == '\0') { /* readers of JSON refuse it */
 			add(j, "\xef\xbf\xbd", 3);
@@ -71,6 +55,11 @@ static void add_quoted(struct fnd_json *j, const char *text, size_t n)
 		}
 	}
 	add(j, "\"", 1);
+}
+
+void fnd_json_quoted(struct fnd_json *j, const char *text, size_t bytes)
+{
+	add_quoted(j, text, bytes);
 }
 
 void fnd_json_key(struct fnd_json *j, const char *key)
@@ -176,7 +165,7 @@ static bool string(struct scan *s)
 	while (s->at < s->end && *s->at != '"') {
 		const unsigned char c = (unsigned char)*s->at;
 		size_t n = c == '\\' ? escape_length(s->at + 1, s->end) :
-			   c >= 0x80 ? utf8_length((const unsigned char *)s->at, (size_t)(s->end - s->at)) : c >= ' ';
+			   c < 0x80 ? c >= ' ' : fnd_utf8_length((const uint8_t *)s->at, (size_t)(s->end - s->at));
 
 		if (n == 0)
 			return false;
@@ -319,7 +308,7 @@ static void unescape(const char *from, const char *end, char *to, size_t size)
 		if (n)
 			put = put_escape(from + 1, n, out);
 		else if ((unsigned char)*from >= 0x80)
-			put = utf8_length((const unsigned char *)from, (size_t)(end - from));
+			put = fnd_utf8_length((const unsigned char *)from, (size_t)(end - from));
 		if (put == 0 || used + put >= size)
 			break;
 		memcpy(to + used, n ? out : from, put);

@@ -24,6 +24,8 @@ FND_JSON_HIDDEN void fnd_json_key(struct fnd_json *j, const char *key);
 FND_JSON_HIDDEN void fnd_json_text(struct fnd_json *j, const char *key, const char *text);
 FND_JSON_HIDDEN void fnd_json_text_n(struct fnd_json *j, const char *key, const char *text, size_t bytes);
 FND_JSON_HIDDEN void fnd_json_number(struct fnd_json *j, const char *key, uint64_t n);
+/* A string, by itself. */
+FND_JSON_HIDDEN void fnd_json_quoted(struct fnd_json *j, const char *text, size_t bytes);
 FND_JSON_HIDDEN void fnd_json_raw(struct fnd_json *j, const char *raw);
 
 /*

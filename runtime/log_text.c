@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* Text that is cut rather than overrun, and escaped so that no value can begin a line or a field. */
 #include "log_internal.h"
+#include "utf8.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -69,23 +70,6 @@ bool fnd_log_put_double(struct fnd_log_out *o, double d)
 
 /* --- escaping ------------------------------------------------------------------------------------- */
 
-/* Length of the well-formed UTF-8 sequence at @p; 0: none. */
-static size_t sequence(const unsigned char *p, size_t n)
-{
-	size_t len = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 :
-		     p[0] >= 0xf0 && p[0] <= 0xf4 ? 4 : 0;
-
-	if (len < 2 || len > n)
-		return len > n ? 0 : len;
-	for (size_t i = 1; i < len; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || /* too long, surrogates */
-	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-		return 0;
-	return len;
-}
-
 /*
  * What stands for the sequence at @p in escaped text. Escaped are quotes, and whatever a terminal or a reader
  * of lines takes for more than text: C0, DEL, C1, and the separators U+2028 and U+2029.
@@ -148,7 +132,7 @@ bool fnd_log_put_value(struct fnd_log_out *o, const char *s, size_t n, enum fnd_
 			i += run;
 			continue;
 		}
-		len = sequence(p + i, n - i);
+		len = fnd_utf8_length(p + i, n - i);
 		run = len && quoting == FND_QUOTE_ESCAPED ? escape(p + i, len, to) : 0;
 		if ((run ? run : len ? len : sizeof(REPLACEMENT) - 1) > end - o->used)
 			return cut_here(o);

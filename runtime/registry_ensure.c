@@ -84,6 +84,31 @@ static int damaged_one(const struct fnd_record *r, void *arg)
 	return err < 0 ? err : 0;
 }
 
+/* What is missing is made later. */
+static int mend(struct fnd_segment *seg, uint64_t capacity, struct fnd_registry_repair *done)
+{
+	static const char *const others[] = { FND_AGENTS_INDEX_TABLE, FND_EVENTS_TABLE };
+	const struct fnd_table_options opt = { .size = sizeof(opt),
+					       .flags = FND_TABLE_OWNED,
+					       .key_max = FND_AGENT_NAME_MAX,
+					       .value_max = sizeof(struct fnd_shm_agent_max),
+					       .capacity = capacity };
+	unsigned int n = 0;
+	int err = fnd_table_mend(seg, FND_REGISTRY_TABLE, &opt, &n);
+
+	if (err && err != -ENOENT)
+		return err;
+	done->mended = n;
+	for (unsigned int i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		n = 0;
+		err = fnd_table_mend(seg, others[i], NULL, &n);
+		if (err && err != -ENOENT)
+			return err;
+		done->mended += n;
+	}
+	return 0;
+}
+
 static bool table_there(struct fnd_segment *seg, const char *name)
 {
 	struct fnd_table *t;
@@ -115,7 +140,7 @@ static int repair(struct fnd_registry *reg, struct fnd_registry_repair *done)
 		err = fnd_index_complete(reg);
 	if (!err)
 		err = fnd_index_sweep(reg, &done->index_dropped);
-	if (!err && (done->made || done->damaged || done->indexed || done->index_dropped))
+	if (!err && (done->made || done->mended || done->damaged || done->indexed || done->index_dropped))
 		fnd_raise_u64(&reg->area->agents_repaired_ns, fnd_runtime_wall_ns()); /* [RG-2] */
 	return err;
 }
@@ -124,8 +149,10 @@ int fnd_registry_ensure(struct fnd_segment *seg, uint64_t capacity, struct fnd_r
 {
 	struct fnd_registry_repair done = { 0 };
 	struct fnd_registry *reg;
-	int err;
+	int err = mend(seg, capacity, &done);
 
+	if (err)
+		return err;
 	done.made = !table_there(seg, FND_REGISTRY_TABLE) + !table_there(seg, FND_EVENTS_TABLE);
 	err = fnd_registry_open(seg, capacity, &reg);
 	if (err)

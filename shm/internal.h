@@ -335,10 +335,16 @@ FND_HIDDEN uint64_t fnd_table_hash(const struct fnd_table *t, const void *key, s
 
 FND_HIDDEN int fnd_table_bind(struct fnd_segment *seg, uint32_t number, struct fnd_table *ret);
 FND_HIDDEN void fnd_directory_repair(struct fnd_segment *seg);
+/* What an entry says of a table made with @opt, but for its root and checksum; extents of its first region. */
+FND_HIDDEN int fnd_table_plan(const struct fnd_segment *seg, const char *name, const struct fnd_table_options *opt,
+			      struct fnd_shm_table *ret_desc, uint32_t *ret_extents);
+FND_HIDDEN uint64_t fnd_table_checksum(const struct fnd_shm_table *d);
 /* Gives extents nobody uses back to the table's pool, of every shard that is not busy: how many. */
 FND_HIDDEN unsigned int fnd_table_trim(struct fnd_table *t, struct fnd_thread *th);
 FND_HIDDEN int fnd_shard_lock(struct fnd_table *t, struct fnd_thread *th, uint32_t shard);
 FND_HIDDEN int fnd_shard_repair(struct fnd_table *t, uint32_t shard);
+/* Is the index at @want among the shard's retired ones? */
+FND_HIDDEN bool fnd_index_in_chain(struct fnd_table *t, struct fnd_shm_shard *sh, uint64_t want);
 FND_HIDDEN int fnd_shard_check(struct fnd_table *t, uint32_t shard);
 
 static inline uint32_t fnd_shard_of(const struct fnd_table *t, uint64_t hash)

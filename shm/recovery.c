@@ -235,7 +235,7 @@ static void sweep(struct survey *s, struct fnd_shm_shard *sh)
 
 /* --- old indexes ---------------------------------------------------------------------------------- */
 
-static bool in_chain(struct fnd_table *t, struct fnd_shm_shard *sh, uint64_t want)
+bool fnd_index_in_chain(struct fnd_table *t, struct fnd_shm_shard *sh, uint64_t want)
 {
 	uint64_t off = fnd_load_acquire(&sh->old_index); /* [SP-3] pairs with fnd_index_retire */
 
@@ -262,7 +262,7 @@ static void sweep_indexes(struct fnd_table *t, uint32_t shard, uint64_t current)
 
 		/* [SP-2] an index of this shard stays one while its lock is held */
 		if (!span || fnd_load_acquire(&span->use) != mine || off == current ||
-		    in_chain(t, &t->shard[shard], off))
+		    fnd_index_in_chain(t, &t->shard[shard], off))
 			continue;
 		fnd_index_retire(t, shard, off);
 	}

@@ -208,7 +208,10 @@ static void thread_reap(struct fnd_segment *seg, uint32_t index, uint64_t word)
 
 	if (!fnd_cas(&t->word, word, mine)) /* [SL-3] one reaper only */
 		return;
-	fnd_remains_keep(seg, index);
+#ifdef FND_MUTANT_REMAINS_FORGOTTEN
+	if (fnd_slot_state(word) == FND_SLOT_ACTIVE)
+#endif
+		fnd_remains_keep(seg, index);
 #ifndef FND_MUTANT_REAP_LEAVES_SECTION
 	fnd_store_release(&t->epoch, 0); /* [GP-2] its section is over */
 #endif

@@ -32,7 +32,7 @@ static uint64_t root_bytes(uint32_t shards)
 	       (uint64_t)shards * sizeof(struct fnd_shm_shard);
 }
 
-static uint64_t desc_checksum(const struct fnd_shm_table *d)
+uint64_t fnd_table_checksum(const struct fnd_shm_table *d)
 {
 	const char *from = (const char *)&d->flags;
 
@@ -121,6 +121,19 @@ static int plan_make(const struct fnd_segment *seg, const char *name, const stru
 	return 0;
 }
 
+int fnd_table_plan(const struct fnd_segment *seg, const char *name, const struct fnd_table_options *opt,
+		   struct fnd_shm_table *ret_desc, uint32_t *ret_extents)
+{
+	struct plan p;
+	int err = plan_make(seg, name, opt, &p);
+
+	if (err)
+		return err;
+	*ret_desc = p.desc;
+	*ret_extents = p.extents;
+	return 0;
+}
+
 static bool name_valid(const char *name)
 {
 	size_t n = name ? strlen(name) : 0;
@@ -139,7 +152,7 @@ int fnd_table_bind(struct fnd_segment *seg, uint32_t number, struct fnd_table *r
 	if (fnd_load_acquire(&d->state) != FND_TABLE_READY) /* [TD-1] pairs with table_make */
 		return -ENOENT;
 	memcpy(&c, d, sizeof(c));
-	if (desc_checksum(&c) != c.checksum || c.shards == 0 || c.shards > FND_SHARDS_MAX ||
+	if (fnd_table_checksum(&c) != c.checksum || c.shards == 0 || c.shards > FND_SHARDS_MAX ||
 	    (c.shards & (c.shards - 1)) || c.key_max < 1 || c.key_max > FND_KEY_MAX ||
 	    c.value_max > FND_VALUE_MAX || c.record_bytes % 8 || c.extent_records == 0 ||
 	    c.record_bytes < sizeof(struct fnd_shm_record) + fnd_value_off(c.key_max) + c.value_max ||
@@ -271,7 +284,7 @@ static int table_make(struct fnd_segment *seg, struct plan *p, uint32_t *ret_num
 		fnd_store_release(&d->state, FND_TABLE_FREE); /* [TD-2] */
 		return err;
 	}
-	d->checksum = desc_checksum(d);
+	d->checksum = fnd_table_checksum(d);
 	fnd_store_release(&d->state, FND_TABLE_READY); /* [TD-1] pairs with fnd_table_bind */
 	*ret_number = i;
 	return 0;
@@ -345,12 +358,29 @@ void fnd_table_close(struct fnd_table *t)
 
 /* --- after a death under hdr->lock ---------------------------------------------------------------- */
 
-static bool region_listed(const struct fnd_shm_table *d, uint64_t off)
+static bool used_as(struct fnd_segment *seg, uint64_t off, uint64_t use)
 {
-	for (uint32_t i = 0; i < d->regions && i < FND_REGIONS; i++)
-		if (d->region_off[i] == off)
-			return true;
-	return false;
+	struct fnd_shm_span *span = off % FND_LINE ? NULL : fnd_at(seg, off, sizeof(*span));
+
+	/* relaxed: set before the span is used. [SP-2] */
+	return span && fnd_load_relaxed(&span->magic) == FND_SPAN_MAGIC && fnd_load_acquire(&span->use) == use;
+}
+
+/*
+ * Is the span at @off what the entry @d, which is READY, refers to, or would if it were not damaged? Then it is
+ * kept: fnd_table_mend() finds by it what the entry was.
+ */
+static bool referred(struct fnd_segment *seg, const struct fnd_shm_table *d, uint64_t off, uint64_t use)
+{
+	uint32_t n = fnd_span_shard(use), regions = fnd_load_relaxed(&d->regions); /* relaxed: under the lock */
+
+	if (fnd_span_kind(use) == FND_SPAN_ROOT)
+		return d->root_off == off || fnd_table_checksum(d) != d->checksum;
+	if (fnd_span_kind(use) != FND_SPAN_REGION)
+		return true; /* an index is its shard's matter: whoever died in a growth held the shard's lock too */
+	if (n >= FND_REGIONS || (regions <= FND_REGIONS ? n >= regions : d->region_off[n] == 0))
+		return false; /* never published */
+	return d->region_off[n] == off || !used_as(seg, d->region_off[n], use);
 }
 
 /* Undoes half-made tables, frees spans nobody will ever link. Idempotent. */
@@ -374,10 +404,7 @@ void fnd_directory_repair(struct fnd_segment *seg)
 		if (use == FND_SPAN_FREE)
 			continue;
 		d = fnd_span_table(use) < FND_TABLES ? &seg->table[fnd_span_table(use)] : NULL;
-		/* an index is its shard's matter: whoever died in a growth held the shard's lock too */
-		if (!d || d->state != FND_TABLE_READY ||
-		    (fnd_span_kind(use) == FND_SPAN_ROOT && d->root_off != off) ||
-		    (fnd_span_kind(use) == FND_SPAN_REGION && !region_listed(d, off)))
+		if (!d || d->state != FND_TABLE_READY || !referred(seg, d, off, use))
 			fnd_store_release(&span->use, FND_SPAN_FREE); /* [SP-2] */
 	}
 }

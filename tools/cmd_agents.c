@@ -242,7 +242,7 @@ int agents_attach(const struct agents_options *opt, bool make, struct agents_ses
 void agents_detach(struct agents_session *s)
 {
 	fnd_runtime_close(s->rt);
-	fnd_segment_detach(s->seg);
+	tool_leave(AGENTS_PROG, s->name, s->seg);
 }
 
 /* --- names, as they are shown --------------------------------------------------------------------- */

@@ -231,6 +231,6 @@ int cmd_config(int argc, char **argv)
 	else
 		err = change(c, &opt);
 	fnd_config_close(c);
-	fnd_segment_detach(seg);
+	tool_leave(PROG, segment, seg);
 	return err;
 }

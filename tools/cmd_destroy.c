@@ -68,6 +68,8 @@ int cmd_destroy(int argc, char **argv)
 
 	if (err)
 		return err;
+	if (!opt.purge)
+		journal_take(opt.name); /* it goes with the segment */
 	err = fnd_segment_destroy(opt.name, opt.flags);
 	if (opt.purge && (!err || err == -ENOENT))
 		err = purge(opt.name); /* the journal may be all that is left */

@@ -327,6 +327,6 @@ int cmd_flags(int argc, char **argv)
 	fnd_flags_view(r.f, &r.view);
 	status = run_words(&r);
 	fnd_flags_close(r.f);
-	fnd_segment_detach(r.seg);
+	tool_leave(PROG, r.segment, r.seg);
 	return status;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* foundation journal: what happened to a segment's flags and stages, from disk. */
+/* foundation journal: what happened in a segment, from disk; and what workers could not write there themselves. */
 #include "foundation.h"
 
 #include <inttypes.h>
@@ -9,15 +9,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <foundation/facts.h>
 #include <foundation/journal.h>
+#include <foundation/segment.h>
 
 #define PROG "foundation journal"
+#define LOCK_MS 500 /* who looks only waits for nobody */
 
 struct journal_options {
 	struct look_options look;
 	const char *type;
 	uint64_t since_ns;
 	bool follow;
+	const char *word;
 };
 
 enum { KEY_TYPE = 'y', KEY_SINCE = 'S', KEY_FOLLOW = 'f' };
@@ -65,15 +69,23 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case LOOK_KEY_JSON:
 		opt->look.json = true;
 		return 0;
+	case ARGP_KEY_ARG:
+		if (opt->word)
+			argp_error(state, "unexpected argument: %s", arg);
+		opt->word = arg;
+		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
 }
 
 static const struct argp argp = {
-	options, parse, NULL,
+	options, parse, "[sync]",
 	"Print the state journal of a segment, oldest first; the segment need not exist any more.\v"
-	"Exit status: 0 fine, 1 lines with a wrong checksum were passed over, 3 cannot read.", NULL, NULL, NULL
+	"What happened to agents waits in the segment until somebody writes it to the journal: this command does so "
+	"first, where it may; 'sync' does that alone, and fails when it cannot.\n"
+	"Exit status: 0 fine, 1 lines with a wrong checksum were passed over, 3 cannot read or write.", NULL, NULL,
+	NULL
 };
 
 struct walk {
@@ -124,6 +136,56 @@ static int show(const struct fnd_journal_record *r, void *arg)
 	return 0;
 }
 
+/* --- taking what waits in the segment --------------------------------------------------------------- */
+
+static int take(struct fnd_segment *seg, uint32_t lock_ms, unsigned int *ret_names, struct fnd_facts *ret_facts)
+{
+	unsigned int processes;
+	int err = reap_dead(seg, &processes, ret_names), written = fnd_facts_sync(seg, lock_ms, ret_facts);
+
+	return written ? written : err;
+}
+
+void journal_take(const char *segment)
+{
+	const struct fnd_attach_options attach = { .size = sizeof(attach), .lock_timeout_ms = LOCK_MS };
+	struct fnd_facts done;
+	struct fnd_segment *seg;
+	unsigned int names;
+
+	if (fnd_segment_attach(segment, &attach, &seg))
+		return;
+	take(seg, LOCK_MS, &names, &done);
+	fnd_segment_detach(seg);
+}
+
+static int sync_facts(const char *segment, bool json)
+{
+	struct fnd_facts done = { 0 };
+	struct fnd_segment *seg;
+	unsigned int names = 0;
+	int status = TOOL_FINE, err = fnd_segment_attach(segment, NULL, &seg);
+
+	if (err)
+		return tool_fail(PROG, segment, err);
+	err = take(seg, 0, &names, &done);
+	if (err)
+		status = tool_fail(PROG, segment, err);
+	fnd_segment_detach(seg);
+	if (err)
+		return status;
+	if (json)
+		return tool_print_json(PROG, json_pack("{s:s, s:s, s:i, s:i, s:I}", "schema",
+						       "foundation.journal-sync/1", "segment", segment, "names",
+						       (int)names, "written", (int)done.written, "missed",
+						       (json_int_t)done.missed));
+	printf("%u names removed, %u records written", names, done.written);
+	if (done.missed)
+		printf(", %" PRIu64 " events were gone before", done.missed);
+	putchar('\n');
+	return tool_finish(PROG, TOOL_FINE);
+}
+
 int cmd_journal(int argc, char **argv)
 {
 	struct journal_options opt = { 0 };
@@ -138,9 +200,14 @@ int cmd_journal(int argc, char **argv)
 	segment = tool_segment(opt.look.segment);
 	if (!segment)
 		return tool_usage(PROG, "which segment? Give --segment or set FOUNDATION_SEGMENT");
+	if (opt.word && strcmp(opt.word, "sync") != 0)
+		return tool_usage(PROG, "sync, or nothing, please: %s", opt.word);
+	if (opt.word)
+		return sync_facts(segment, opt.look.json);
 	err = fnd_journal_open(segment, NULL, &j);
 	if (err)
 		return tool_fail(PROG, segment, err);
+	journal_take(segment);
 	do {
 		err = fnd_journal_read(j, show, &w, &damaged);
 		fflush(stdout);

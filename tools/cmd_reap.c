@@ -17,7 +17,7 @@ static const struct argp argp = {
 };
 
 /* Names first: reaping them reaps their owners too. */
-static int reap(struct fnd_segment *seg, unsigned int *ret_processes, unsigned int *ret_names)
+int reap_dead(struct fnd_segment *seg, unsigned int *ret_processes, unsigned int *ret_names)
 {
 	const uint64_t before = fnd_counter_read(seg, FND_COUNTER_REAPED);
 	struct fnd_registry *registry;
@@ -48,7 +48,7 @@ int cmd_reap(int argc, char **argv)
 	struct fnd_segment *seg;
 	unsigned int processes, names;
 	const char *name;
-	int err = tool_parse(&argp, PROG, argc, argv, &opt);
+	int status = TOOL_FINE, err = tool_parse(&argp, PROG, argc, argv, &opt);
 
 	if (err)
 		return err;
@@ -58,10 +58,12 @@ int cmd_reap(int argc, char **argv)
 	err = fnd_segment_attach(name, NULL, &seg);
 	if (err)
 		return tool_fail(PROG, name, err);
-	err = reap(seg, &processes, &names);
-	fnd_segment_detach(seg);
+	err = reap_dead(seg, &processes, &names);
 	if (err)
-		return tool_fail(PROG, name, err);
+		status = tool_fail(PROG, name, err);
+	tool_leave(PROG, name, seg);
+	if (err)
+		return status;
 	if (opt.json)
 		return tool_print_json(PROG, json_pack("{s:s, s:s, s:i, s:i}", "schema", "foundation.reap/1",
 						       "segment", name, "processes", (int)processes,

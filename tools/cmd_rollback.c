@@ -100,7 +100,7 @@ static int selective(const char *segment, const struct rollback_options *opt)
 		err = fnd_flags_rollback(f, opt->components, &opt->info);
 		fnd_flags_close(f);
 	}
-	fnd_segment_detach(seg);
+	fnd_segment_detach(seg); /* what workers did is for others to write: no time for it here */
 	return err;
 }
 

@@ -111,7 +111,6 @@ static int unknown(const char *name)
 	return tool_usage(PROG, "%s is no table of the runtime's; ensure knows %s", name, all);
 }
 
-/* Beneath its records a table can only be checked: whoever put it right would have to guess. */
 static int check_table(struct fnd_segment *seg, const char *name)
 {
 	struct fnd_table *t;
@@ -127,10 +126,11 @@ static int check_table(struct fnd_segment *seg, const char *name)
 static int report_damage(const char *segment, const char *name)
 {
 	tool_fail(PROG, name, -FND_E_CORRUPT);
-	fprintf(stderr, PROG ": %s: the structure of table %s is damaged, and no call can mend it in place. Save what "
-		"can be read (shmdump backup), restore it or an older backup into a new segment (shmdump restore), "
-		"or begin anew (foundation destroy --force, foundation create). Until then roll the registry back "
-		"to the private one: foundation rollback --component registry\n", segment, name);
+	fprintf(stderr,
+		PROG ": %s: the structure of table %s is damaged, and nothing that is sound says what it was. "
+		"Save what can be read (shmdump backup), restore it or an older backup into a new segment (shmdump "
+		"restore), or begin anew (foundation destroy --force, foundation create). Until then roll the registry "
+		"back to the private one: foundation rollback --component registry\n", segment, name);
 	return TOOL_CORRUPT;
 }
 
@@ -141,6 +141,8 @@ static int ensured(const struct tables_options *opt, const char *segment, const 
 
 	if (!opt->look.json) {
 		printf("%s: %s", k->name, made ? "made" : "was there");
+		if (r->mended)
+			printf(", mended in %" PRIu32 " places", r->mended);
 		if (k->ensure == ensure_agents)
 			printf("; %" PRIu32 " damaged records removed, %" PRIu32 " names of the dead, %" PRIu32
 			       " entries of the index added, %" PRIu32 " dropped, %" PRIu32 " events",
@@ -148,8 +150,8 @@ static int ensured(const struct tables_options *opt, const char *segment, const 
 		putchar('\n');
 		return tool_finish(PROG, TOOL_FINE);
 	}
-	j = json_pack("{s:s, s:s, s:s, s:b}", "schema", "foundation.tables.ensure/1", "segment", segment, "name",
-		      k->name, "made", (int)made);
+	j = json_pack("{s:s, s:s, s:s, s:b, s:I}", "schema", "foundation.tables.ensure/1", "segment", segment,
+		      "name", k->name, "made", (int)made, "mended", (json_int_t)r->mended);
 	if (k->ensure == ensure_agents)
 		json_object_update_new(j, json_pack("{s:I, s:I, s:I, s:I, s:I}", "damaged", (json_int_t)r->damaged,
 						    "reaped", (json_int_t)r->reaped, "indexed",
@@ -164,8 +166,9 @@ int tables_cmd_ensure(const struct tables_options *opt, const char *name)
 	const char *segment = tool_segment(opt->look.segment);
 	struct fnd_registry_repair done = { 0 };
 	struct fnd_segment *seg;
+	unsigned int mended = 0;
+	int err, status;
 	bool made;
-	int err;
 
 	if (!k || !k->ensure)
 		return unknown(name);
@@ -175,11 +178,18 @@ int tables_cmd_ensure(const struct tables_options *opt, const char *name)
 	if (err)
 		return tool_fail(PROG, segment, err);
 	made = check_table(seg, k->name) == -ENOENT;
-	err = k->ensure(seg, &done);
+	err = fnd_table_mend(seg, k->name, NULL, &mended);
+	if (err == -ENOENT || (err == -FND_E_CORRUPT && k->ensure == ensure_agents))
+		err = 0; /* made next; and the registry knows more of its tables */
+	if (!err)
+		err = k->ensure(seg, &done);
+	done.mended += mended;
 	if (!err)
 		err = check_table(seg, k->name);
-	fnd_segment_detach(seg);
 	if (err == -FND_E_CORRUPT)
-		return report_damage(segment, k->name);
-	return err ? tool_fail(PROG, k->name, err) : ensured(opt, segment, k, made, &done);
+		status = report_damage(segment, k->name);
+	else
+		status = err ? tool_fail(PROG, k->name, err) : ensured(opt, segment, k, made, &done);
+	tool_leave(PROG, segment, seg);
+	return status;
 }

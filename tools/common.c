@@ -12,8 +12,10 @@
 #include <msgpack.h>
 
 #include <foundation/error.h>
+#include <foundation/facts.h>
 
 #define JSON_DEPTH_MAX 32u
+#define JOURNAL_LOCK_MS 500
 
 int tool_exit_status(int err)
 {
@@ -128,6 +130,17 @@ int tool_finish(const char *prog, int status)
 		return status;
 	fprintf(stderr, "%s: standard output: %s\n", prog, strerror(errno));
 	return TOOL_CANNOT;
+}
+
+void tool_leave(const char *prog, const char *segment, struct fnd_segment *seg)
+{
+	int err = fnd_facts_sync(seg, JOURNAL_LOCK_MS, NULL);
+
+	/* what is damaged is for those to say who look for it */
+	if (err && err != -FND_E_CORRUPT && err != -FND_E_FENCED)
+		fprintf(stderr, "%s: %s: deaths of agents are not in the journal yet: %s\n", prog, segment,
+			fnd_error_detail()[0] ? fnd_error_detail() : fnd_strerror(err));
+	fnd_segment_detach(seg);
 }
 
 int tool_print_json(const char *prog, json_t *root)

@@ -49,6 +49,12 @@ const char *tool_segment(const char *option);
 /* A decimal number with an optional suffix K, M, G (powers of 1024). False: not one, or above @max. */
 bool tool_number(const char *text, uint64_t max, uint64_t *ret_value);
 
+struct fnd_segment;
+
+/* Detaches, after taking to the journal what the events tell of the workers: nobody else writes it there. When
+ * it cannot be written a sentence says so; the tool's status is not changed by it. */
+void tool_leave(const char *prog, const char *segment, struct fnd_segment *seg);
+
 /* Prints @root with a line feed and drops the reference. Returns an exit status. */
 int tool_print_json(const char *prog, json_t *root);
 

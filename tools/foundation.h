@@ -22,6 +22,13 @@ int cmd_status(int argc, char **argv);
 int cmd_tables(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 
+/* cmd_reap.c: frees the slots of the dead and removes their names. 0, or a library error. */
+int reap_dead(struct fnd_segment *seg, unsigned int *ret_processes, unsigned int *ret_names);
+
+/* cmd_journal.c: what happened among the agents goes from the segment to the journal, as far as that works;
+ * says nothing. */
+void journal_take(const char *segment);
+
 /* Options of the commands that look at one segment. */
 struct look_options {
 	const char *segment;

@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include <foundation/facts.h>
 #include <foundation/segment.h>
 
 static json_t *backup_json(const struct arguments *a, const struct fnd_snapshot_info *info, bool durable)
@@ -47,7 +49,46 @@ static void report_backup(const struct arguments *a, const struct fnd_snapshot_i
 		tool_bytes(info->bytes, size), exact);
 }
 
-static int write_backup(const struct arguments *a, struct fnd_segment *seg)
+static const char *outcome(int status)
+{
+	return status == TOOL_FINE ? "ok" : status == TOOL_NOT_DURABLE ? "not durable" : "failed";
+}
+
+/* The journal of the segment says which backups there are. Whether it can is no matter of the backup's. */
+static void note_backup(const struct arguments *a, struct fnd_segment *seg, const struct fnd_snapshot_info *info,
+			int status)
+{
+	char *cwd = a->file[0][0] == '/' || !strcmp(a->file[0], "-") ? NULL : getcwd(NULL, 0), *text;
+	json_t *o = json_object();
+	size_t end;
+	int err;
+
+	json_object_set_new(o, "file", json_line(a->file[0]));
+	if (cwd)
+		json_object_set_new(o, "directory", json_line(cwd));
+	json_object_set_new(o, "result", json_string(outcome(status)));
+	if (status == TOOL_FINE || status == TOOL_NOT_DURABLE) {
+		json_count(o, "tables", info->tables);
+		json_count(o, "records", info->records);
+		json_count(o, "bytes", info->bytes);
+	} else {
+		json_count(o, "status", (uint64_t)status);
+	}
+	json_count(o, "uid", geteuid());
+	text = json_dumps(o, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	end = text ? strlen(text) - 1 : 0;
+	if (end)
+		text[end] = '\0'; /* members, without the braces */
+	err = end ? fnd_fact_append(seg, "backup", text + 1) : -ENOMEM;
+	if (err)
+		fprintf(stderr, PROG ": %s: the backup is not in the journal: %s\n", a->segment,
+			fnd_error_detail()[0] ? fnd_error_detail() : fnd_strerror(err));
+	free(text);
+	json_decref(o);
+	free(cwd);
+}
+
+static int write_backup(const struct arguments *a, struct fnd_segment *seg, struct fnd_snapshot_info *ret_info)
 {
 	struct fnd_snapshot_info info;
 	struct output out;
@@ -68,6 +109,7 @@ static int write_backup(const struct arguments *a, struct fnd_segment *seg)
 	err = output_commit(&out);
 	if (err < 0)
 		return tool_fail_errno(PROG, a->file[0], -err);
+	*ret_info = info;
 	report_backup(a, &info, err == OUTPUT_DURABLE);
 	if (err != OUTPUT_NOT_DURABLE)
 		return tool_finish(PROG, TOOL_FINE);
@@ -80,6 +122,7 @@ static int write_backup(const struct arguments *a, struct fnd_segment *seg)
 
 int shmdump_backup(const struct arguments *a)
 {
+	struct fnd_snapshot_info info = { .tables = 0 };
 	struct fnd_segment *seg;
 	int err, status;
 
@@ -88,8 +131,9 @@ int shmdump_backup(const struct arguments *a)
 	err = fnd_segment_attach(a->segment, NULL, &seg);
 	if (err)
 		return tool_fail(PROG, a->segment, err);
-	status = write_backup(a, seg);
-	fnd_segment_detach(seg);
+	status = write_backup(a, seg, &info);
+	note_backup(a, seg, &info, status);
+	tool_leave(PROG, a->segment, seg);
 	return status;
 }
 

@@ -13,6 +13,7 @@ unset FOUNDATION_SEGMENT
 nobody=65534
 name=t-shmlat-$$
 tmp=$(mktemp -d)
+export FOUNDATION_STATE_DIR=$tmp/state
 chmod 755 "$tmp"
 failed=0
 children=()

@@ -5,8 +5,9 @@
 set -eu
 
 tmp=$(mktemp -d)
+export FOUNDATION_STATE_DIR=$tmp/state
 name=documents-$$
-trap 'rm -rf "$tmp"; "$FOUNDATION_BIN/foundation" destroy "$name" --force 2>/dev/null || :' EXIT
+trap '"$FOUNDATION_BIN/foundation" destroy "$name" --force 2>/dev/null || :; rm -rf "$tmp"' EXIT
 cd "$FOUNDATION_SOURCE"
 
 fail() {

@@ -102,11 +102,11 @@ mv "$work/state" "$work/away"
 : >"$work/state"
 expect 7 'not durable' fnd flags disable shared_spans
 expect 0 off fnd flags get shared_spans
-expect 7 'not durable' fnd rollback --emergency
+expect 7 'not durable' fnd rollback --emergency --reason 'disk full' --approved-by ops
 rm "$work/state"
 mv "$work/away" "$work/state"
 expect 0 '' fnd flags list # writes what was missing
-expect 1 'not in the journal' fnd journal # and the damaged line is still there
+expect 1 '"reason":"disk full","approved_by":"ops"' fnd journal --type rollback # and the damaged line is still there
 expect 0 '' fnd destroy "$FOUNDATION_SEGMENT"
 expect 0 '' fnd create "$FOUNDATION_SEGMENT"
 json .stage 0 fnd flags --json

@@ -9,6 +9,7 @@ unset FOUNDATION_SEGMENT
 uid=$(id -u)
 base=t-cli-$$
 tmp=$(mktemp -d)
+export FOUNDATION_STATE_DIR=$tmp/state
 failed=0
 logmill_pid=
 

@@ -10,6 +10,7 @@ unset FOUNDATION_SEGMENT
 uid=$(id -u)
 seg=t-shmdump-$$
 tmp=$(mktemp -d)
+export FOUNDATION_STATE_DIR=$tmp/state
 failed=0
 made=()
 

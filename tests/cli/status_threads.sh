@@ -9,6 +9,7 @@ unset FOUNDATION_SEGMENT
 
 name=t-threads-$$
 tmp=$(mktemp -d)
+export FOUNDATION_STATE_DIR=$tmp/state
 failed=0
 holder=
 

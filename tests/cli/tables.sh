@@ -166,15 +166,26 @@ if [ -n "$offset" ]; then
 	run 4 show agents --json
 	json foundation.table/1 "d['health'] == 'damaged' and d['defects'] and d['defects'][0]['remedy']"
 	run 0 show dedup
-	run 4 ensure agents
-	has err shmdump
-	has err "foundation destroy --force"
-	has err "rollback --component registry"
-	cp "$tmp/good" "$file"
 	run 0 ensure agents
+	has out mended
+	run 0 show agents --json
+	json foundation.table/1 "d['health'] == 'fine'"
+	run 0 ensure agents --json
+	json foundation.tables.ensure/1 "d['mended'] == 0"
 else
 	say "no word of table agents to damage"
 fi
+
+# Memory whose very headers are damaged: nothing says what it was.
+cp "$file" "$tmp/good"
+printf '\4' | dd of="$file" bs=1 seek=$((span)) conv=notrunc status=none
+printf '\4' | dd of="$file" bs=1 seek=$((span + 64)) conv=notrunc status=none
+run 4 ensure agents
+has err shmdump
+has err "foundation destroy --force"
+has err "rollback --component registry"
+cp "$tmp/good" "$file"
+run 0 ensure agents
 
 # A description that cannot be read: the others are listed, and the exit status says it.
 table=$(python3 -c "
@@ -184,8 +195,8 @@ printf 'X' | dd of="$file" bs=1 seek=$((table + 8)) conv=notrunc status=none
 run 4 list --json
 json foundation.tables/1 "d['damaged'] and len(t) >= 3 and 'agents' not in t"
 run 4 show agents
-run 0 ensure agents # no name leads to the old one, so there is room for a new one
-has out made
-run 4 list --json
-json foundation.tables/1 "t['agents']['records'] == 0 and t['agents']['health'] == 'fine'"
+run 0 ensure agents # its checksum says what its name was
+has out mended
+run 0 list --json
+json foundation.tables/1 "t['agents']['health'] == 'fine'"
 exit $failed

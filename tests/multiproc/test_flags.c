@@ -8,6 +8,7 @@
 #include "multiproc.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -467,7 +468,57 @@ static int first_users(void)
 	return flags_end(seg, f, job.name);
 }
 
+#define BORN 40
+
+static void *change_until(void *arg)
+{
+	struct fnd_flags *f = arg;
+
+	for (unsigned int i = 0; word_get(&shared->word[0]) == 0; i++) {
+		struct fnd_flag_change c = { FND_FLAG_SHARED_SPANS, 50 + i % 50 };
+
+		if (fnd_flags_change(f, &c, 1, -1, NULL) != 0)
+			return f;
+	}
+	return NULL;
+}
+
+static int stay(void *arg)
+{
+	(void)arg;
+	for (;;)
+		pause();
+	return 0;
+}
+
+/* Children that are born while another thread changes flags have nothing of its lock. */
+static int born_in_a_change(void)
+{
+	struct fnd_flag_change on = { FND_FLAG_SHARED_TELEMETRY, 100 };
+	const char *name = name_new();
+	struct fnd_segment *seg;
+	struct fnd_flags *f;
+	pthread_t changer;
+	pid_t pid[BORN];
+	void *failed;
+
+	TRY(flags_begin(name, &seg, &f));
+	NEED(pthread_create(&changer, NULL, change_until, f) == 0);
+	for (unsigned int i = 0; i < BORN; i++) {
+		nap_us(2000 + i * 37);
+		pid[i] = child_start(stay, NULL);
+	}
+	word_set(&shared->word[0], 1);
+	NEED(pthread_join(changer, &failed) == 0 && !failed);
+	NEED(fnd_flags_change(f, &on, 1, -1, NULL) == 0); /* on disk: 1 would be that it waited in vain */
+	NEED(fnd_flags_emergency(name, NULL, NULL) == 0);
+	for (unsigned int i = 0; i < BORN; i++)
+		child_kill(pid[i]);
+	return flags_end(seg, f, name);
+}
+
 static const struct test_case cases[] = {
+	{ "born_in_a_change", born_in_a_change },
 	{ "killed_rollbacks_come_back_as_they_were", killed_rollbacks },
 	{ "killed_changers_come_back_as_they_were", killed_changers },
 	{ "concurrent_changers_lose_nothing", concurrent_changers },

@@ -470,6 +470,29 @@ static int flip(struct fnd_runtime *rt, uint64_t *random)
 	return fnd_flags_change(fnd_runtime_flags(rt), c, 2, -1, NULL) < 0;
 }
 
+/* A name that somebody registered for this process, while it made no call: it is there when both flags go off. */
+static int given(struct fnd_runtime *rt)
+{
+	struct fnd_flag_change off[2] = { { FND_FLAG_SHARED_REGISTRY, 0 }, { FND_FLAG_MIGRATION_MONITORING, 0 } };
+	struct fnd_flag_change on[2] = { { FND_FLAG_SHARED_REGISTRY, 100 }, { FND_FLAG_MIGRATION_MONITORING, 100 } };
+	struct fnd_registry *reg = fnd_runtime_registry(rt);
+
+	for (unsigned int i = 0; i < 3; i++) {
+		if (fnd_flags_change(fnd_runtime_flags(rt), on, 2, -1, NULL) < 0 ||
+		    fnd_agent_lookup(rt, "nobody", NULL, NULL) != -ENOENT ||
+		    fnd_registry_register(reg, "given", (uint32_t)getpid(), NULL, 0, 0) != 0 ||
+		    fnd_flags_change(fnd_runtime_flags(rt), off, 2, -1, NULL) < 0)
+			return 1;
+		if (fnd_agent_lookup(rt, "given", NULL, NULL) != 0) {
+			fprintf(stderr, "a name that was given is not found\n");
+			ADD(&world->wrong, 1);
+		}
+		if (fnd_agent_unregister(rt, "given", 0) != 0 && !world->wrong)
+			return 1;
+	}
+	return 0;
+}
+
 static int half(struct fnd_segment *seg, struct fnd_runtime *rt, unsigned int flips, bool mutant)
 {
 	struct fnd_registry *reg = fnd_runtime_registry(rt);
@@ -533,6 +556,8 @@ static int run(unsigned int flips, bool mutant)
 	err = fnd_segment_create(segment, &o, &seg);
 	if (!err)
 		err = fnd_runtime_open(seg, NULL, &rt);
+	if (!err)
+		err = given(rt);
 	if (!err)
 		err = fnd_flags_change(fnd_runtime_flags(rt), &on, 1, -1, NULL) < 0;
 	for (both_flip = first_half; !err && both_flip < 2 && !(mutant && world->wrong); both_flip++)

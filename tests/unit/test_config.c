@@ -64,6 +64,56 @@ static const char *get(const char *key)
 	return buf;
 }
 
+static unsigned int files(void)
+{
+	char path[200];
+	unsigned int n = 0;
+
+	for (unsigned int i = 1; i < FND_JOURNAL_KEEP_MAX; i++) {
+		struct fnd_journal *j;
+
+		cr_assert_eq(fnd_journal_open(name, NULL, &j), 0);
+		snprintf(path, sizeof(path), "%s/journal.%u", fnd_journal_directory(j), i);
+		fnd_journal_close(j);
+		n += access(path, F_OK) == 0;
+	}
+	return n;
+}
+
+static void change_flags(struct fnd_flags *f, unsigned int times)
+{
+	const struct fnd_change_info info = { .reason = "a reason of some length, so that the file fills up soon" };
+
+	for (unsigned int i = 0; i < times; i++) {
+		struct fnd_flag_change to = { FND_FLAG_MIGRATION_MONITORING, i % 100 };
+
+		cr_assert_geq(fnd_flags_change(f, &to, 1, -1, &info), 0, "%s", fnd_error_detail());
+	}
+}
+
+/* What is set of the journal counts for who changes flags; and rotating for flags loses no setting. */
+Test(config, limits_of_the_journal)
+{
+	struct fnd_flags *f;
+
+	cr_assert_eq(fnd_flags_open(seg, &f), 0);
+	cr_assert_eq(fnd_config_set(c, "contact.lead", "somebody", NULL), 0);
+	change_flags(f, 300);
+	cr_assert_eq(files(), 0, "the default is 16 MiB");
+	cr_assert_eq(fnd_config_set(c, "journal.max_bytes", "64K", NULL), 0);
+	cr_assert_eq(fnd_config_set(c, "journal.keep", "2", NULL), 0);
+	change_flags(f, 600);
+	cr_assert_eq(files(), 2);
+	cr_assert_eq(fnd_config_set(c, "journal.keep", "1", NULL), 0);
+	change_flags(f, 300);
+	cr_assert_eq(files(), 1);
+	fnd_flags_close(f);
+	take_away();
+	make();
+	cr_assert_str_eq(get("contact.lead"), "somebody");
+	cr_assert_str_eq(get("journal.keep"), "1");
+}
+
 Test(config, definitions_are_sound)
 {
 	const struct fnd_config_definition *d, *before = NULL;

@@ -2,6 +2,7 @@
 /* Flags, by one process: names, percentages, stages, rollbacks, what a journal brings back. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <foundation/area.h>
 #include <foundation/flags.h>
 #include <foundation/journal.h>
+#include <foundation/table.h>
 
 static char name[64], state[64];
 static struct fnd_segment *seg;
@@ -383,6 +385,138 @@ Test(flags, a_killed_changer_is_finished)
 	begin();
 	fnd_flags_view(f, &v);
 	cr_assert_eq(v.stage, 0);
+	end();
+}
+
+struct told {
+	unsigned int rollbacks, stages, unknown;
+	char last[4096];
+};
+
+static int told_one(const struct fnd_journal_record *r, void *arg)
+{
+	struct told *t = arg;
+
+	t->rollbacks += strcmp(r->type, "rollback") == 0;
+	t->stages += strcmp(r->type, "stage.changed") == 0;
+	t->unknown += strstr(r->json, "\"reason\":\"unknown: ") != NULL;
+	snprintf(t->last, sizeof(t->last), "%s", r->json);
+	return 0;
+}
+
+static struct told told(void)
+{
+	struct told t = { 0 };
+	struct fnd_journal *j;
+
+	cr_assert_eq(fnd_journal_open(name, NULL, &j), 0);
+	cr_assert_eq(fnd_journal_read(j, told_one, &t, NULL), 0);
+	fnd_journal_close(j);
+	return t;
+}
+
+/* A handle whose journal is not this segment's, and cannot be written anyway; then one as before. */
+static void journal_away(bool away)
+{
+	fnd_flags_close(f);
+	setenv("FOUNDATION_STATE_DIR", away ? "/dev/null/x" : state, 1);
+	cr_assert_eq(fnd_flags_open(seg, &f), 0);
+}
+
+static const struct fnd_change_info why = { .reason = "it \"burns\"", .approved_by = "the night shift" };
+
+Test(flags, what_could_not_be_journalled_keeps_kind_and_reason)
+{
+	struct told t;
+
+	cr_assert_eq(fnd_flags_stage_set(f, FND_STAGE_3, NULL), 0);
+	t = told();
+	journal_away(true);
+	cr_assert_eq(fnd_flags_rollback(f, FND_COMPONENT_REGISTRY, &why), FND_NOT_DURABLE);
+	cr_assert_eq(fnd_flags_stage_set(f, FND_STAGE_4A, &why), FND_NOT_DURABLE);
+	journal_away(false);
+	cr_assert_eq(told().rollbacks, 0);
+	cr_assert_eq(fnd_flags_catch_up(f), 0);
+	cr_assert_eq(fnd_flags_catch_up(f), 0);
+	cr_assert_eq(told().rollbacks, 1);
+	cr_assert_eq(told().stages, t.stages + 1);
+	cr_assert_eq(told().unknown, 0);
+	t = told();
+	cr_assert(strstr(t.last, "\"type\":\"stage.changed\"") && strstr(t.last, "\"stage\":\"4a\"") &&
+		  strstr(t.last, "\"reason\":\"it \\\"burns\\\"\"") &&
+		  strstr(t.last, "\"approved_by\":\"the night shift\"") && strstr(t.last, "\"changed_at\":"),
+		  "%s", t.last);
+	end();
+}
+
+/* Whoever changes next writes what is older first. */
+Test(flags, what_could_not_be_journalled_comes_before_the_next)
+{
+	struct told t;
+
+	cr_assert_eq(fnd_flags_stage_set(f, FND_STAGE_3, NULL), 0);
+	journal_away(true);
+	cr_assert_eq(fnd_flags_rollback(f, FND_COMPONENT_REGISTRY, &why), FND_NOT_DURABLE);
+	journal_away(false);
+	cr_assert_eq(fnd_flags_rollback(f, FND_COMPONENT_ERROR_CONTEXT, NULL), 0);
+	t = told();
+	cr_assert_eq(t.rollbacks, 2);
+	cr_assert_null(strstr(t.last, "burns"));
+	end();
+}
+
+/* Killed between the record in the journal and taking it out of the table. */
+Test(flags, what_could_not_be_journalled_is_written_once)
+{
+	uint64_t *area = fnd_segment_area(seg);
+	unsigned char kept[1024];
+	struct fnd_table *table;
+	size_t bytes = 0;
+	char key[3];
+
+	journal_away(true);
+	cr_assert_eq(fnd_flags_stage_set(f, FND_STAGE_3, NULL), FND_NOT_DURABLE);
+	cr_assert_eq(fnd_flags_rollback(f, FND_COMPONENT_REGISTRY, &why), FND_NOT_DURABLE);
+	snprintf(key, sizeof(key), "!%u", (unsigned int)(area[0] & 7));
+	cr_assert_eq(fnd_table_open(seg, "flags", NULL, &table), 0);
+	cr_assert_eq(fnd_table_lookup(table, key, 2, kept, sizeof(kept), &bytes), 0);
+	journal_away(false);
+	cr_assert_eq(fnd_flags_catch_up(f), 0);
+	cr_assert_eq(fnd_table_lookup(table, key, 2, NULL, 0, NULL), -ENOENT);
+	cr_assert_eq(fnd_table_insert(table, key, 2, kept, bytes), 0);
+	cr_assert_eq(fnd_flags_catch_up(f), 0);
+	cr_assert_eq(fnd_table_lookup(table, key, 2, NULL, 0, NULL), -ENOENT);
+	cr_assert_eq(told().rollbacks, 1);
+	fnd_table_close(table);
+	end();
+}
+
+Test(flags, an_emergency_that_could_not_be_journalled)
+{
+	uint64_t before = 0;
+	struct told t;
+
+	cr_assert_eq(fnd_flags_stage_set(f, FND_STAGE_3, NULL), 0);
+	journal_away(true);
+	cr_assert_eq(fnd_flags_emergency(name, &why, &before), FND_NOT_DURABLE);
+	fnd_flags_announce(f, before, &why);
+	journal_away(false);
+	cr_assert_eq(fnd_flags_catch_up(f), 0);
+	t = told();
+	cr_assert_eq(t.rollbacks, 1);
+	cr_assert(strstr(t.last, "burns") && strstr(t.last, "\"changed\":{\"") && strstr(t.last, "\"stage\":\"0\""),
+		  "%s", t.last);
+
+	/* nobody has announced it: nobody knows */
+	cr_assert_eq(fnd_flags_stage_set(f, FND_STAGE_2, NULL), 0);
+	journal_away(true);
+	cr_assert_eq(fnd_flags_emergency(name, &why, &before), FND_NOT_DURABLE);
+	journal_away(false);
+	cr_assert_eq(fnd_flags_catch_up(f), 0);
+	t = told();
+	cr_assert_eq(t.rollbacks, 1);
+	cr_assert_eq(t.unknown, 1);
+	cr_assert(strstr(t.last, "\"command\":\"unknown\"") && !strstr(t.last, "\"uid\""), "%s", t.last);
 	end();
 }
 

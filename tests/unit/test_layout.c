@@ -22,7 +22,7 @@ static const struct fnd_layout_member over_areas[] = {
 	M(runtime, flags_life), M(runtime, flags_ahead),      M(runtime, pad0),	      M(runtime, app_root),
 	M(runtime, app_journalled), M(runtime, pad1),	      M(runtime, app_flag),   M(runtime, event_head),
 	M(runtime, event_wake), M(runtime, agents_indexed), M(runtime, agents_updated),
-	M(runtime, agents_repaired_ns), M(runtime, pad2),	      M(runtime, journal_dir), M(runtime, reserved),
+	M(runtime, agents_repaired_ns), M(runtime, events_journalled), M(runtime, events_source), M(runtime, pad2),	      M(runtime, journal_dir), M(runtime, reserved),
 	S(runtime),
 	M(context, word),	M(context, crumbs),	      M(context, dropped),    M(context, pad),
 	M(context, crumb),	M(context, fields),	      S(context),	      M(crumb, at_ns),	      M(crumb, bytes),

@@ -246,7 +246,8 @@ FND_API int fnd_flags_rollback(struct fnd_flags *f, unsigned int components, con
 FND_API int fnd_flags_emergency(const char *segment, const struct fnd_change_info *info, uint64_t *ret_before);
 
 /**
- * fnd_flags_announce - events and last change for what an emergency rollback has switched off.
+ * fnd_flags_announce - events and last change for what an emergency rollback has switched off; its reason and
+ * who approved it are kept for the journal when that could not be written.
  * @before: as fnd_flags_emergency() gave it.
  *
  * Apart from it because it needs tables. Returns: nothing; as far as the tables allow. Context: any thread, not
@@ -290,7 +291,10 @@ FND_API int fnd_flags_list(struct fnd_flags *f, int (*fn)(const struct fnd_flag_
 FND_API int fnd_flags_durable(struct fnd_flags *f);
 
 /**
- * fnd_flags_catch_up - append to the journal what a killed changer could not.
+ * fnd_flags_catch_up - append to the journal what a killed changer, or one without a journal, could not.
+ *
+ * Of the last eight changes of migration flags that were not durable it says what kind they were, who made them,
+ * when ("changed_at") and why; of one whose maker was killed before that was noted, "unknown".
  * Returns: 0 (nothing was missing, or it is there now), FND_NOT_DURABLE. As fnd_flags_change.
  */
 FND_API int fnd_flags_catch_up(struct fnd_flags *f);

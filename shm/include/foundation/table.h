@@ -237,6 +237,25 @@ FND_API int fnd_table_name(struct fnd_segment *seg, unsigned int index,
 FND_API int fnd_table_check(struct fnd_table *t);
 
 /**
+ * fnd_table_mend - put a damaged table right, in place, from what is sound.
+ * @opt: what it was made with, or NULL. Without it an entry of the directory that is damaged in more than its
+ * root's offset or its checksum cannot be mended.
+ * @ret_mended: NULL, or receives how many words and shards were put right; 0: nothing was wrong.
+ *
+ * The directory's entry, the index words and the list of regions are restored from the spans they refer to, where
+ * there is exactly one they can have meant; then every shard that does not add up is repaired: slots and links
+ * that lead nowhere are cut off. Records that were reachable stay so; handles opened before go on. Idempotent;
+ * any number of processes may call it at once, beside all other calls.
+ *
+ * Returns: 0; -ENOENT (no such table); -FND_E_CORRUPT (what is lost is said nowhere else: the detail says what);
+ * -EINVAL, -FND_E_FENCED, -FND_E_FORKED, the lock's errors. Context: any thread, not in a signal handler, not in a
+ * read section. Progress and cost: a pass over the spans; then as fnd_table_check. Ordering: acq_rel.
+ * If I die: some of it is done; the next call does the rest.
+ */
+FND_API int fnd_table_mend(struct fnd_segment *seg, const char *name, const struct fnd_table_options *opt,
+			   unsigned int *ret_mended);
+
+/**
  * fnd_table_quiesce - stamp and reclaim what can be reclaimed now, in every shard that is not busy.
  *
  * Nothing needs it: memory comes back by itself when it is wanted. Tests and tools use it.

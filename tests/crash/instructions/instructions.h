@@ -54,4 +54,13 @@ int run_context_unshare(void);
 void context_note(pid_t pid, bool is_after);
 const char *context_check(void);
 
+/* Flags. */
+void flags_prepare(void);
+void flags_first(void);
+int run_flags_change(void);
+int run_flags_rollback(void);
+int run_flags_emergency(void);
+void flags_note(pid_t pid, bool is_after);
+const char *flags_check(void);
+
 #endif

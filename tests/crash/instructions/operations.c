@@ -167,6 +167,7 @@ static int run_reap(void)
 }
 
 #define CONTEXT .note = context_note, .check = context_check
+#define FLAGS .note = flags_note, .check = flags_check
 
 const struct operation operations[] = {
 	{ "insert", new_key, NULL, .run = run_insert },
@@ -180,17 +181,20 @@ const struct operation operations[] = {
 	{ "table-create", NULL, NULL, .run = run_create },
 	{ "registry-register", NULL, NULL, .run = run_register },
 	{ "registry-update", NULL, NULL, .run = run_update },
-	{ "registry-unregister", name_marked, NULL, .run = run_unregister },
+	{ "registry-unregister", name_marked, NULL, .run = run_unregister, .stride = 41 }, /* asks the kernel */
 	{ "dedup-claim", NULL, NULL, .run = run_dedup },
 	{ "slot-claim", NULL, leave, .run = run_claim },
 	{ "reap", NULL, NULL, .run = run_reap, .stride = 97 }, /* reads /proc: what it says there differs, and its length */
 	{ "detach", NULL, NULL, .run = run_detach },
 	{ "context-set", NULL, context_first, .run = run_context_set, CONTEXT },
-	{ "context-set-full", NULL, context_first_full, .run = run_context_set, CONTEXT },
+	{ "context-set-full", NULL, context_first_full, .run = run_context_set, CONTEXT, .stride = 3 },
 	{ "context-begin", NULL, context_first, .run = run_context_begin, CONTEXT },
 	{ "context-end", NULL, context_first, .run = run_context_end, CONTEXT },
 	{ "context-crumb", NULL, context_first, .run = run_context_crumb, CONTEXT },
 	{ "context-share", NULL, context_first_private, .run = run_context_share, CONTEXT },
 	{ "context-unshare", NULL, context_first, .run = run_context_unshare, CONTEXT },
+	{ "flags-change", flags_prepare, flags_first, .run = run_flags_change, FLAGS, .stride = 41 },
+	{ "flags-rollback", flags_prepare, flags_first, .run = run_flags_rollback, FLAGS, .stride = 41 },
+	{ "rollback-emergency", flags_prepare, NULL, .run = run_flags_emergency, FLAGS, .stride = 397 },
 };
 const unsigned int noperations = sizeof(operations) / sizeof(operations[0]);

@@ -109,6 +109,8 @@ static void trial_run(const struct trial *t, size_t *ret_from)
 	world_act(t->rescuer);
 	if (op->abandoned)
 		err = logged(arrive, t);
+	if (!err && op->first)
+		err = logged(op->first, t);
 	after = hooks_mark();
 	if (!err)
 		err = logged(check_readers, t);
@@ -131,6 +133,12 @@ static void trial_run(const struct trial *t, size_t *ret_from)
 		violation(err);
 }
 
+/* One that wrote what was there already has left the state that was there already: that one has been tried. */
+static bool silent(const struct store *s)
+{
+	return s->before == s->after;
+}
+
 /* The rescuer dies at each of its stores; a second one comes. */
 static void die_in_repair(size_t mark, size_t n)
 {
@@ -138,6 +146,7 @@ static void die_in_repair(size_t mark, size_t n)
 	unsigned int turn = (unsigned int)world_draw();
 	enum who first = op->abandoned ? COMER : RESCUER;
 	struct trial t = { .rescuer = op->abandoned ? COMER_2 : SECOND };
+	bool other = true; /* than the state tried last */
 	size_t from2;
 
 	for (size_t i = 0; i < n; i++)
@@ -146,8 +155,10 @@ static void die_in_repair(size_t mark, size_t n)
 	world_die(first);
 	for (size_t i = n; i-- > 0;) {
 		store_revert(&repair[i]);
-		if (!repair[i].begins || i == 0) /* before its first store nothing has happened yet */
+		other |= !silent(&repair[i]);
+		if (!repair[i].begins || i == 0 || !other) /* before its first store nothing has happened yet */
 			continue;
+		other = false;
 		rescuer_at = (struct place){ i, n, repair[i].where };
 		t.order = (turn + (unsigned int)i) % 3;
 		t.thorough = (turn + i) % 4 == 0;
@@ -287,6 +298,7 @@ static void explore(uint64_t seed, bool deep)
 {
 	struct store *s;
 	size_t n, gone;
+	bool other = true;
 
 	prepare(seed);
 	for (enum who i = READER; i <= SECOND; i++)
@@ -303,17 +315,22 @@ static void explore(uint64_t seed, bool deep)
 		world_die(VICTIM);
 	w.actor[VICTIM].here = w.actor[VICTIM].here && !op->tidy;
 	for (size_t i = 0; i <= n; i++) {
-		if (i == gone)
+		if (i == gone) {
 			name_goes();
-		if (i == n || s[i].begins) {
+			other = true;
+		}
+		if ((i == n || s[i].begins) && other) {
+			other = false;
 			victim_at = (struct place){ i, n, i < n ? s[i].where : NULL };
 			if (stopped)
 				state_stopped();
 			else
 				state_explore(deep);
 		}
-		if (i < n)
+		if (i < n) {
 			store_apply(&s[i]);
+			other |= !silent(&s[i]);
+		}
 	}
 	while (n-- > 0)
 		store_revert(&s[n]);
@@ -389,7 +406,7 @@ static void report_mutant(const char *name, const char *report)
 /* Where nobody is left, nobody is there to go on. */
 static void stopped_round(uint64_t seed)
 {
-	for (unsigned int k = 0; k < op->nstates && !op->abandoned; k++) {
+	for (unsigned int k = 0; k < op->nstates && !op->abandoned && !op->first; k++) {
 		from = &op->states[k];
 		explore(seed + k, false);
 	}

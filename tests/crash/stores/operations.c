@@ -287,6 +287,14 @@ static void about_names(void)
 #define NAMES .states = registry_states, .nstates = REGISTRY_STATES, .tidy = registry_done, .prepare = about_names
 #define AGENTS .states = agents_states, .nstates = AGENTS_STATES, .tidy = agents_done, .shape = roomy, \
 	.prepare = about_agents, .check = check_agents
+#define ENSURE .states = ensure_states, .nstates = ENSURE_STATES, .tidy = agents_done, .shape = roomy, \
+	.prepare = about_ensure, .check = check_ensured, .costly = true
+#define RING .states = ring_states, .nstates = RING_STATES, .tidy = agents_done, .shape = roomy, \
+	.prepare = about_ring, .check = check_ring
+#define FACADE .states = facade_states, .nstates = FACADE_STATES, .tidy = facade_done, .shape = roomy, \
+	.costly = true
+#define CONFIG .states = config_states, .nstates = CONFIG_STATES, .tidy = config_done, .check = check_config, \
+	.costly = true
 #define CLAIMS .states = dedup_states, .nstates = DEDUP_STATES, .tidy = dedup_done
 #define FLAGS .states = flags_states, .nstates = FLAGS_STATES, .tidy = flags_done, .check = check_flags
 #define CONTEXT .states = context_states, .nstates = CONTEXT_STATES, .tidy = context_done, .check = check_context
@@ -310,6 +318,7 @@ const struct operation operations[] = {
 	{ "lock-unlock", SLOTS, .run = run_lock },
 	{ "read-section", SLOTS, .prepare = about_either, .run = run_read },
 	{ "stall-note", SLOTS, .prepare = stands_still, .run = run_stall, .check = check_stall },
+	{ "table-mend", TABLE, .prepare = about_damage, .run = run_mend, .first = mend_first },
 	{ "table-create", TABLE, .run = run_make },
 	{ "slot-claim", OUTSIDE, .prepare = handle_only, .run = run_claim },
 	{ "slot-release", SLOTS, .run = run_leave, .tidy = th_gone },
@@ -329,6 +338,20 @@ const struct operation operations[] = {
 	{ "register-indexed", AGENTS, .run = run_register_indexed },
 	{ "unregister-indexed", AGENTS, .run = run_unregister_indexed },
 	{ "name-reap", AGENTS, .run = run_name_reap },
+	{ "registry-ensure", ENSURE, .run = run_ensure },
+	{ "event-sweep", RING, .run = run_event_swept },
+	{ "facade-register", FACADE, .prepare = about_facade, .run = run_facade_register, .check = check_facade },
+	{ "facade-unregister", FACADE, .prepare = about_common, .run = run_facade_unregister, .check = check_agents },
+	{ "facade-update", FACADE, .prepare = about_facade, .run = run_facade_update, .check = check_facade },
+	{ "facade-refused", FACADE, .prepare = about_refusal, .run = run_refused, .check = check_facade },
+	{ "flip-publish", FACADE, .prepare = about_publish, .run = run_meet, .check = check_flip },
+	{ "flip-pull", FACADE, .prepare = about_pull, .run = run_meet, .check = check_flip },
+	{ "runtime-open", .states = slot_states, .nstates = 3, .shape = roomy, .run = run_runtime_open,
+	  .tidy = facade_done, .check = check_opened, .costly = true },
+	{ "runtime-close", FACADE, .prepare = about_facade, .run = run_runtime_close, .check = check_agents },
+	{ "config-open", CONFIG, .run = run_config_open },
+	{ "config-set", CONFIG, .run = run_config_set },
+	{ "config-unset", CONFIG, .run = run_config_unset },
 	{ "dedup-claim", CLAIMS, .run = run_dedup },
 	{ "flags-change", FLAGS, .prepare = about_change, .run = run_flags_change },
 	{ "flags-application-change", FLAGS, .prepare = about_definition, .run = run_flags_application },

@@ -98,12 +98,21 @@ void roomy(struct shape *s)
 }
 
 static bool there[AGENTS]; /* before the operation */
+static bool for_founder; /* the name lives on with its owner, or dies with who registers it */
 static uint64_t events_before;
+
+void nobody_registered(void)
+{
+	w.passing = "agent other mine";
+	events_before = 0;
+	memset(there, 0, sizeof(there));
+}
 
 void about_agents(void)
 {
 	w.passing = "agent other mine";
 	world_act(FOUNDER);
+	for_founder = world_draw() % 2;
 	events_before = fnd_events_head(fnd_registry_events(w.registry));
 	for (unsigned int i = 0; i < AGENTS; i++) {
 		struct fnd_agent a;
@@ -121,7 +130,7 @@ int run_register_indexed(void)
 {
 	static const unsigned char map[] = "\x81\xa6health\xa2h1";
 
-	return fnd_registry_register(w.registry, "agent", 0, map, sizeof(map) - 1, 0);
+	return fnd_registry_register(w.registry, "agent", for_founder ? world_pid(FOUNDER) : 0, map, sizeof(map) - 1, 0);
 }
 
 int run_unregister_indexed(void)

@@ -11,7 +11,7 @@
 
 #include "internal.h"
 
-#define TABLES_MAX 4
+#define TABLES_MAX 8
 #define KEYS_MAX 160
 #define HELD_MAX 512
 
@@ -64,6 +64,7 @@ struct world {
 	uint32_t nlive;
 	uint32_t key; /* what the operation is about */
 	const char *passing; /* keys that it changes more than once, blanks between them; NULL: none */
+	const char *passing_begin; /* … and all that begin so; NULL: none */
 	bool reader_open;
 	bool name_gone; /* in the state that is in place */
 	bool strangers; /* pids in the segment are of somebody else here, who lives */
