@@ -205,6 +205,12 @@ static int newest(const struct fnd_journal_record *r, void *arg)
 	return 0;
 }
 
+/* Of settings that somebody below reads: it is told. */
+static void apply(struct fnd_config *c)
+{
+	fnd_sampling_set(c->seg, (uint32_t)fnd_config_number(c, FND_CONFIG_SAMPLING));
+}
+
 static int restore_one(struct fnd_config *c, const struct fnd_config_definition *d, const char *all)
 {
 	char text[FND_CONFIG_TEXT_MAX + 2], value[FND_CONFIG_TEXT_MAX + 1];
@@ -233,6 +239,8 @@ static int restore(struct fnd_config *c)
 	if (fnd_journal_read(journal, newest, &all, NULL) == 0 && all)
 		for (unsigned int i = 0; !err && (d = fnd_config_definition(i)); i++)
 			err = restore_one(c, d, all);
+	if (all)
+		apply(c);
 	free(all);
 	fnd_journal_close(journal);
 	if (!err)
@@ -326,6 +334,8 @@ static int change(struct fnd_config *c, const char *name, const char *text, cons
 	err = fnd_table_upsert(c->table, d->name, strlen(d->name), value, strlen(value));
 	if (err)
 		return err;
+	if (strcmp(d->name, FND_CONFIG_SAMPLING) == 0)
+		apply(c);
 	ch.name = d->name;
 	ch.after = *value ? value : d->fallback;
 	return journal_change(c, &ch) ? FND_NOT_DURABLE : 0;

@@ -8,6 +8,8 @@
 
 #define FND_CONFIG_HIDDEN __attribute__((visibility("hidden")))
 
+#define FND_CONFIG_SAMPLING "lookup.sampling"
+
 /* @text as it is stored: numbers in decimal and in their unit. 0, -EINVAL, -ERANGE or -E2BIG with a detail. */
 FND_CONFIG_HIDDEN int fnd_config_canonical(const struct fnd_config_definition *d, const char *text,
 					   char ret_value[FND_CONFIG_TEXT_MAX + 1]);

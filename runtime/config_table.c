@@ -36,6 +36,8 @@ static const struct fnd_config_definition definitions[] = {
 	TEXT("contact.on_call", "who is on call"),
 	NUMBER("journal.keep", "4", 1, FND_JOURNAL_KEEP_MAX, "rotated files of the state journal that are kept"),
 	BYTES("journal.max_bytes", "16777216", 64 * KIB, GIB, "size at which the state journal is rotated"),
+	NUMBER(FND_CONFIG_SAMPLING, "0", 0, 1000000,
+	       "one lookup in so many is timed, by every worker; 0: only while a tracer is attached"),
 	PERCENT("stage.1.lookup_p99", "5", 1000, "lookup, 99th percentile, beside the baseline"),
 	NS("stage.1.watch", "14400000000000", 0, 365 * DAY, "how long stage 1 is watched"),
 	NS("stage.2.lookup_p99", "5000000", US, 60 * SEC, "registry lookup, 99th percentile"),

@@ -41,7 +41,7 @@ target_link_libraries(packaged foundation::foundation)
 add_executable(packaged_cxx consumer_cxx.cpp)
 target_link_libraries(packaged_cxx foundation::static)
 END
-if ! { cmake -S . -B package -DCMAKE_PREFIX_PATH="$prefix" && cmake --build package; } >package.log 2>&1; then
+if ! { cmake -G Ninja -S . -B package -DCMAKE_PREFIX_PATH="$prefix" && cmake --build package; } >package.log 2>&1; then
 	cat package.log
 	exit 1
 fi

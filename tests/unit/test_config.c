@@ -114,6 +114,36 @@ Test(config, limits_of_the_journal)
 	cr_assert_str_eq(get("journal.keep"), "1");
 }
 
+static uint64_t timed(unsigned int lookups)
+{
+	struct fnd_table_options opt = { .size = sizeof(opt), .key_max = 8, .value_max = 8, .capacity = 8 };
+	struct fnd_latency before, after;
+	struct fnd_table *t;
+	char value[8];
+
+	cr_assert_eq(fnd_table_open(seg, "sampled", &opt, &t), 0);
+	cr_assert_eq(fnd_latency_read(seg, FND_OP_LOOKUP, &before), 0);
+	for (unsigned int i = 0; i < lookups; i++)
+		fnd_table_lookup(t, "k", 1, value, sizeof(value), NULL);
+	cr_assert_eq(fnd_latency_read(seg, FND_OP_LOOKUP, &after), 0);
+	fnd_table_close(t);
+	return after.samples - before.samples;
+}
+
+Test(config, sampling)
+{
+	cr_assert_eq(timed(1000), 0);
+	cr_assert_eq(fnd_config_set(c, "lookup.sampling", "1", NULL), 0);
+	cr_assert_geq(timed(1000), 900);
+	cr_assert_eq(fnd_config_set(c, "lookup.sampling", "100", NULL), 0);
+	cr_assert_leq(timed(1000), 50);
+	take_away();
+	make();
+	cr_assert_geq(timed(10000), 20, "it comes back from the journal");
+	cr_assert_eq(fnd_config_unset(c, "lookup.sampling", NULL), 0);
+	cr_assert_eq(timed(1000), 0);
+}
+
 Test(config, definitions_are_sound)
 {
 	const struct fnd_config_definition *d, *before = NULL;
