@@ -127,8 +127,9 @@ static int entry(struct mending *m, struct fnd_table *ret)
 			return 0;
 	}
 	for (uint32_t i = 0; damaged && i < FND_TABLES; i++)
-		if (fnd_table_bind(m->seg, i, ret) == -FND_E_CORRUPT && mend_entry(m, i))
-			return fnd_table_bind(m->seg, i, ret);
+		if (fnd_table_bind(m->seg, i, ret) == -FND_E_CORRUPT && mend_entry(m, i) &&
+		    fnd_table_bind(m->seg, i, ret) == 0 && strcmp(ret->name, m->name) == 0)
+			return 0; /* another's entry, before it, is mended as well */
 	for (uint32_t i = 0; damaged && i < FND_TABLES; i++)
 		if (fnd_load_acquire(&m->seg->table[i].state) == FND_TABLE_READY && /* [TD-1] */
 		    strncmp(m->seg->table[i].name, m->name, sizeof(m->seg->table[i].name)) == 0)

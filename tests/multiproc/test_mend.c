@@ -150,6 +150,27 @@ static int entries(void)
 	return end();
 }
 
+/* More than one entry at once: another's that comes first is no end of the search. */
+static int several(void)
+{
+	unsigned int damaged = 0;
+	struct fnd_table *t;
+
+	TRY(begin());
+	for (unsigned int i = 0; i < FND_TABLES; i++) {
+		if (fnd_load_acquire(&seg->table[i].state) != FND_TABLE_READY)
+			continue;
+		seg->table[i].checksum ^= 1;
+		damaged++;
+	}
+	NEED(damaged >= 2);
+	NEED(fnd_table_mend(seg, "events", NULL, NULL) == 0 && fnd_table_open(seg, "events", NULL, &t) == 0);
+	fnd_table_close(t);
+	TRY(ensure_all(0));
+	TRY(all_there());
+	return end();
+}
+
 static int regions(void)
 {
 	struct fnd_shm_table *d;
@@ -275,7 +296,7 @@ static int beyond(void)
 }
 
 static const struct test_case cases[] = {
-	{ "entries", entries }, { "regions", regions }, { "indexes", indexes }, { "much", much },
+	{ "entries", entries }, { "several", several }, { "regions", regions }, { "indexes", indexes }, { "much", much },
 	{ "slots", slots }, { "stolen_lock", stolen_lock }, { "beyond", beyond }, { NULL, NULL },
 };
 
